@@ -1,1 +1,3 @@
 //! What runs mas.
+
+pub mod model;

@@ -1,0 +1,102 @@
+//! Every bound that mas keeps, with its unit and where its number comes from.
+//!
+//! A bound that somebody else can reach is checked before memory is taken, and one more is refused by a named error.
+
+use std::time::Duration;
+
+/// Longest name of an agent, of a node and of a message type, in bytes. Spec: mas §4, agent ids.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// Largest payload of one envelope, in encoded bytes, unless the runtime's builder says otherwise. Spec: mas §15.1.
+pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
+
+/// How many handlers one root message may pass through before its trail is cut. Design: envelopes, step 1.
+pub const HOPS_MAX: u8 = 64;
+
+/// How many further messages one root message may cause. Design: envelopes, step 1.
+pub const BUDGET_DEFAULT: u32 = 10_000;
+
+/// Envelopes that wait in one lane of a mailbox, unless the agent declares another number.
+pub const MAILBOX_DEFAULT: usize = 1024;
+
+/// Largest `mailbox = ..` that an agent may declare, in envelopes a lane.
+pub const MAILBOX_MAX: usize = 1_048_576;
+
+/// `&self` handlers that may run side by side in one instance, unless the agent declares another number.
+pub const CONCURRENCY_DEFAULT: usize = 64;
+
+/// Envelopes that an instance takes out of its mailbox at a time: long enough to spread the cost of the lock, short
+/// enough that a critical envelope does not wait behind many bulk ones.
+pub const BATCH_MAX: usize = 64;
+
+/// Envelopes that an instance handles before it lets other tasks of its thread run.
+pub const TURNS_BEFORE_YIELD: u32 = 256;
+
+/// Entries of one agent id's durable inbox. A sender waits, or is refused, beyond it.
+pub const INBOX_ENTRIES_MAX: usize = 100_000;
+
+/// Entries that wait in one agent id's outbox for a target that is not here or has no room.
+pub const OUTBOX_ENTRIES_MAX: usize = 100_000;
+
+/// Dead letters that one runtime keeps. The oldest volatile ones go first.
+pub const DEAD_LETTERS_MAX: usize = 10_000;
+
+/// Ids that one durable agent remembers in order to drop repeats.
+pub const DEDUP_ENTRIES_MAX: usize = 65_536;
+
+/// How long a durable agent remembers an id, and the reply to it.
+pub const DEDUP_AGE_MAX: Duration = Duration::from_secs(600);
+
+/// Live timers of one agent id.
+pub const TIMERS_MAX: usize = 10_000;
+
+/// Subscriptions of one agent id.
+pub const SUBSCRIPTIONS_MAX: usize = 1024;
+
+/// Watches that one agent id holds on others.
+pub const WATCHES_MAX: usize = 10_000;
+
+/// Capabilities that one agent may declare.
+pub const CAPABILITIES_MAX: usize = 256;
+
+/// Bytes of one metadata key or value, and of one header.
+pub const METADATA_BYTES_MAX: usize = 4096;
+
+/// Items of a streamed reply that wait for a slow asker before its handler waits too.
+pub const STREAM_ITEMS_MAX: usize = 32;
+
+/// Events that wait for a slow reader of `Runtime::events` before it misses the oldest.
+pub const EVENTS_MAX: usize = 4096;
+
+/// Restarts of one instance within [`RESTART_WINDOW`] before it is given up on.
+pub const RESTARTS_DEFAULT: u32 = 5;
+
+/// The window in which restarts are counted.
+pub const RESTART_WINDOW: Duration = Duration::from_secs(60);
+
+/// Attempts that a durable message gets before it becomes a dead letter. Design: envelopes, step 10.
+pub const ATTEMPTS_DEFAULT: u32 = 5;
+
+/// How long an ask waits for its reply unless told otherwise. Spec: mas §3.3.
+pub const ASK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a handler may run unless its agent declares otherwise: shorter than an ask waits, so that the asker hears why.
+pub const HANDLER_TIMEOUT: Duration = Duration::from_secs(55);
+
+/// How long a shutdown waits for running handlers. Spec: mas §3.2.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// How often a live agent renews its lease. Spec: mas §3.7.
+pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(30);
+
+/// How long silence lasts before discovery calls an agent inactive. Spec: mas §3.7.
+pub const LEASE: Duration = Duration::from_secs(60);
+
+/// Tries of a durable message against a state that other instances keep moving before it takes its turn alone.
+pub const CONFLICTS_MAX: u32 = 8;
+
+/// Commits of one instance that may be on their way to the engine at a time.
+pub const COMMITS_IN_FLIGHT_MAX: usize = 64;
+
+/// Commits that wait for the embedded engine's committer before their senders wait.
+pub const COMMIT_QUEUE_MAX: usize = 4096;
