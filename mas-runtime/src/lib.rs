@@ -1,3 +1,4 @@
 //! What runs mas.
 
 pub mod model;
+pub mod store;

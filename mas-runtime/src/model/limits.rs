@@ -100,3 +100,40 @@ pub const COMMITS_IN_FLIGHT_MAX: usize = 64;
 
 /// Commits that wait for the embedded engine's committer before their senders wait.
 pub const COMMIT_QUEUE_MAX: usize = 4096;
+
+/// Bytes of the batches that wait for the embedded engine's committer before further senders only hold a place in line.
+pub const COMMIT_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes of batches that the embedded engine's committer makes durable at a time: bounds how long the last of a group
+/// waits for the first.
+pub const COMMIT_GROUP_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Operations of one batch: a handler that spends a whole root budget of messages, and its own few records.
+pub const BATCH_OPS_MAX: usize = 32_768;
+
+/// Bytes of one batch, all its operations together: 256 of the largest payloads.
+pub const BATCH_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Bytes of one value at rest: the state of an agent, an envelope, a journal record.
+pub const VALUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Entries of one page that a store answers with, whatever was asked for.
+pub const PAGE_ENTRIES_MAX: usize = 4096;
+
+/// Bytes of values after which a page of a store ends: 16 of the largest payloads.
+pub const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of the name of a journal or of a secret.
+pub const STORE_NAME_BYTES_MAX: usize = 256;
+
+/// Reasons of failed attempts that an inbox entry keeps; the oldest go first.
+pub const HISTORY_ENTRIES_MAX: usize = 32;
+
+/// Bytes of one reason that an inbox entry or a dead letter keeps; the rest is cut off.
+pub const REASON_BYTES_MAX: usize = 4096;
+
+/// How far the disk may be behind a commit that was answered as buffered. Design: engines, levels of durability.
+pub const BUFFERED_BEHIND_MAX: Duration = Duration::from_millis(5);
+
+/// Reads of the embedded engine that run at a time, each on a thread of its own.
+pub const STORE_READS_MAX: usize = 8;

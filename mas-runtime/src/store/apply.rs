@@ -1,0 +1,332 @@
+//! Batches into changes: checks the conditions, gives out the numbers, writes the records.
+//!
+//! This is the one place that knows what an operation means. It decides over an [`Index`] and writes nothing: whoever
+//! runs a [`Group`] applies its changes, or drops it and nothing has happened.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::batch::{Batch, Committed, Op};
+use super::entry::DeadEntry;
+use super::error::{CommitError, EntryKind, StoreError};
+use super::index::{Changes, Index};
+use super::keys::{self, Key, Space};
+use super::record::{self, Counters, Delivery};
+use crate::model::limits::{HISTORY_ENTRIES_MAX, REASON_BYTES_MAX};
+use crate::model::{AgentId, Priority};
+
+/// What an index says of the store's counts.
+pub(crate) fn counters(index: &(impl Index + ?Sized)) -> Result<Counters, StoreError> {
+    let key = keys::counters();
+    match index.get(&key)? {
+        None => Ok(Counters::default()),
+        Some(value) => Ok(record::decode_counters(&key, value)?),
+    }
+}
+
+/// Batches that are decided one after the other and applied together.
+pub(crate) struct Group<'i, I: ?Sized> {
+    index: &'i I,
+    changes: Changes,
+    counters: Counters,
+}
+
+impl<'i, I: Index + ?Sized> Group<'i, I> {
+    /// An empty group over what is stored and counted so far.
+    pub(crate) fn new(index: &'i I, counters: Counters) -> Self {
+        Self {
+            index,
+            changes: Changes::default(),
+            counters,
+        }
+    }
+
+    /// Decides a batch. One that fails leaves no trace in the group.
+    pub(crate) fn add(&mut self, batch: &Batch) -> Result<Committed, CommitError> {
+        batch.check()?;
+        let mut draft = Draft {
+            group: self,
+            changes: Changes::default(),
+            seqs: Vec::new(),
+            given: 0,
+        };
+        for op in batch.ops() {
+            draft.add(op)?;
+        }
+        let Draft {
+            changes,
+            seqs,
+            given,
+            ..
+        } = draft;
+        self.changes.extend(changes);
+        self.counters.seqs += given;
+        self.counters.position += 1;
+        let counters = record::encode_counters(self.counters);
+        self.changes.put(keys::counters(), counters);
+        Ok(Committed::new(self.counters.position, seqs))
+    }
+
+    /// The changes of all its batches, and the counts after them.
+    pub(crate) fn finish(self) -> (Changes, Counters) {
+        (self.changes, self.counters)
+    }
+}
+
+/// A batch that is being decided, over its group.
+struct Draft<'g, 'i, I: ?Sized> {
+    group: &'g Group<'i, I>,
+    changes: Changes,
+    seqs: Vec<u64>,
+    /// Numbers given out so far.
+    given: u64,
+}
+
+impl<I: Index + ?Sized> Draft<'_, '_, I> {
+    #[rustfmt::skip]
+    fn add(&mut self, op: &Op) -> Result<(), CommitError> {
+        match op {
+            Op::StatePut { agent, expected, next, schema, bytes } => {
+                self.expect_version(agent, *expected)?;
+                self.changes.put(keys::state(agent), record::encode_state(*next, *schema, bytes));
+            }
+            Op::StateRemove { agent, expected } => {
+                self.expect_version(agent, *expected)?;
+                self.changes.remove(keys::state(agent));
+            }
+            Op::InboxAppend { agent, lane, id, envelope } => {
+                let key = keys::inbox(agent, *lane, self.next_seq());
+                self.changes.put(key, record::encode_inbox(*id, envelope));
+            }
+            Op::InboxClaim { agent, lane, seq, attempts } => {
+                let mut delivery = self.delivery(agent, *lane, *seq)?;
+                delivery.attempts = *attempts;
+                self.put_delivery(agent, *lane, *seq, &delivery);
+            }
+            Op::InboxAck { agent, lane, seq } => drop(self.take_inbox(agent, *lane, *seq)?),
+            Op::InboxNack { agent, lane, seq, attempts, not_before_unix_ms, reason } => {
+                let mut delivery = self.delivery(agent, *lane, *seq)?;
+                delivery.attempts = *attempts;
+                delivery.not_before_unix_ms = *not_before_unix_ms;
+                delivery.history.push(cut(reason));
+                delivery.history = latest(&delivery.history);
+                self.put_delivery(agent, *lane, *seq, &delivery);
+            }
+            Op::InboxBury { agent, lane, seq, reason, at_unix_ms } => {
+                self.bury(agent, (*lane, *seq), reason, *at_unix_ms)?;
+            }
+            Op::DeadPut { agent, id, envelope, reason, at_unix_ms, attempts, history } => {
+                let (agent, reason, envelope) = (agent.clone(), cut(reason), envelope.clone());
+                let mut dead = DeadEntry::new(self.next_seq(), agent, *id, reason, *at_unix_ms, envelope);
+                dead.attempts = *attempts;
+                dead.history = latest(history);
+                self.changes.put(keys::dead(dead.seq), record::encode_dead(&dead));
+            }
+            Op::DeadRemove { seq } => self.changes.remove(keys::dead(*seq)),
+            Op::DeadRetry { seq, agent, lane } => self.retry(*seq, agent, *lane)?,
+            Op::OutboxPut { agent, envelope } => {
+                let key = keys::outbox(agent, self.next_seq());
+                self.changes.put(key, record::encode_payload(envelope));
+            }
+            Op::OutboxRemove { agent, seq } => {
+                let key = keys::outbox(agent, *seq);
+                self.get(&key)?.ok_or_else(|| gone(EntryKind::Outbox, agent, *seq))?;
+                self.changes.remove(key);
+            }
+            Op::DedupPut { agent, id, reply, expires_unix_ms } => {
+                let value = record::encode_dedup(reply.as_deref(), *expires_unix_ms);
+                self.changes.put(keys::dedup(agent, *id), value);
+            }
+            Op::DedupRemove { agent, id } => self.changes.remove(keys::dedup(agent, *id)),
+            Op::TimerPut { agent, timer, due_unix_ms, record } => {
+                let value = record::encode_timer(*due_unix_ms, record);
+                self.changes.put(keys::timer(agent, *timer), value);
+            }
+            Op::TimerRemove { agent, timer } => self.changes.remove(keys::timer(agent, *timer)),
+            Op::AgentPut { agent, record, lease_until_unix_ms } => {
+                let value = record::encode_directory(*lease_until_unix_ms, record);
+                self.changes.put(keys::directory(agent), value);
+            }
+            Op::AgentRemove { agent } => self.changes.remove(keys::directory(agent)),
+            Op::AgentErase { agent } => self.erase(agent)?,
+            Op::JournalAppend { journal, bytes, expected_end } => {
+                self.journal(journal, bytes, *expected_end)?;
+            }
+            Op::SecretPut { name, bytes } => {
+                self.changes.put(keys::secret(name), record::encode_payload(bytes));
+            }
+            Op::SecretRemove { name } => self.changes.remove(keys::secret(name)),
+        }
+        Ok(())
+    }
+
+    /// What a key holds after everything that was decided before.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let decided = self
+            .changes
+            .get(key)
+            .or_else(|| self.group.changes.get(key));
+        match decided {
+            Some(value) => Ok(value.clone()),
+            None => self.group.index.get(key),
+        }
+    }
+
+    /// The next number of an inbox or outbox entry or a dead letter.
+    fn next_seq(&mut self) -> u64 {
+        self.given += 1;
+        let seq = self.group.counters.seqs + self.given;
+        self.seqs.push(seq);
+        seq
+    }
+
+    fn expect_version(&self, agent: &AgentId, expected: u64) -> Result<(), CommitError> {
+        let key = keys::state(agent);
+        let stored = match self.get(&key)? {
+            None => 0,
+            Some(value) => record::decode_state(&key, value)?.version,
+        };
+        if stored != expected {
+            return Err(CommitError::Conflict {
+                agent: agent.clone(),
+                expected,
+                stored,
+            });
+        }
+        Ok(())
+    }
+
+    /// What is kept of the deliveries of an entry that must exist.
+    fn delivery(&self, agent: &AgentId, lane: Priority, seq: u64) -> Result<Delivery, CommitError> {
+        if self.get(&keys::inbox(agent, lane, seq))?.is_none() {
+            return Err(gone(EntryKind::Inbox, agent, seq));
+        }
+        let key = keys::delivery(agent, lane, seq);
+        match self.get(&key)? {
+            None => Ok(Delivery::default()),
+            Some(value) => Ok(record::decode_delivery(&key, value)?),
+        }
+    }
+
+    fn put_delivery(&mut self, agent: &AgentId, lane: Priority, seq: u64, delivery: &Delivery) {
+        let key = keys::delivery(agent, lane, seq);
+        self.changes.put(key, record::encode_delivery(delivery));
+    }
+
+    /// Removes an entry that must exist, and gives its record.
+    fn take_inbox(
+        &mut self,
+        agent: &AgentId,
+        lane: Priority,
+        seq: u64,
+    ) -> Result<Bytes, CommitError> {
+        let key = keys::inbox(agent, lane, seq);
+        let value = self
+            .get(&key)?
+            .ok_or_else(|| gone(EntryKind::Inbox, agent, seq))?;
+        self.changes.remove(key);
+        let delivery = keys::delivery(agent, lane, seq);
+        if self.get(&delivery)?.is_some() {
+            self.changes.remove(delivery);
+        }
+        Ok(value)
+    }
+
+    fn bury(
+        &mut self,
+        agent: &AgentId,
+        (lane, seq): (Priority, u64),
+        reason: &str,
+        at_unix_ms: u64,
+    ) -> Result<(), CommitError> {
+        let delivery = self.delivery(agent, lane, seq)?;
+        let value = self.take_inbox(agent, lane, seq)?;
+        let (id, envelope) = record::decode_inbox(&keys::inbox(agent, lane, seq), value)?;
+        let number = self.next_seq();
+        let reason = cut(reason);
+        let mut dead = DeadEntry::new(number, agent.clone(), id, reason, at_unix_ms, envelope);
+        dead.attempts = delivery.attempts;
+        dead.history = delivery.history;
+        self.changes
+            .put(keys::dead(number), record::encode_dead(&dead));
+        Ok(())
+    }
+
+    fn retry(&mut self, seq: u64, agent: &AgentId, lane: Priority) -> Result<(), CommitError> {
+        let key = keys::dead(seq);
+        let value = self
+            .get(&key)?
+            .ok_or_else(|| gone(EntryKind::DeadLetter, agent, seq))?;
+        let dead = record::decode_dead(&key, value)?;
+        self.changes.remove(key);
+        let key = keys::inbox(agent, lane, self.next_seq());
+        self.changes
+            .put(key, record::encode_inbox(dead.id, &dead.envelope));
+        Ok(())
+    }
+
+    fn journal(
+        &mut self,
+        journal: &str,
+        bytes: &[u8],
+        expected_end: Option<u64>,
+    ) -> Result<(), CommitError> {
+        let key = keys::journal_end(journal);
+        let end = match self.get(&key)? {
+            None => 0,
+            Some(value) => record::decode_number(&key, value)?,
+        };
+        if let Some(expected) = expected_end
+            && expected != end
+        {
+            let journal = journal.to_owned();
+            return Err(CommitError::JournalMoved {
+                journal,
+                expected,
+                end,
+            });
+        }
+        self.changes
+            .put(keys::journal(journal, end), record::encode_payload(bytes));
+        self.changes.put(key, record::encode_number(end + 1));
+        self.seqs.push(end);
+        Ok(())
+    }
+
+    /// Removes all that an agent owns: what is stored and what was decided before.
+    fn erase(&mut self, agent: &AgentId) -> Result<(), CommitError> {
+        for space in Space::OF_AGENT {
+            let range = keys::owned(space, agent.as_str());
+            let mut found: Vec<Key> = Vec::new();
+            for decided in [&self.group.changes, &self.changes] {
+                found.extend(decided.keys_in(&range).cloned());
+            }
+            self.group.index.scan_keys(&range, &mut |key| {
+                found.push(key.to_vec());
+                Ok(ControlFlow::Continue(()))
+            })?;
+            found.into_iter().for_each(|key| self.changes.remove(key));
+        }
+        Ok(())
+    }
+}
+
+fn gone(entry: EntryKind, agent: &AgentId, seq: u64) -> CommitError {
+    CommitError::Gone {
+        entry,
+        agent: agent.clone(),
+        seq,
+    }
+}
+
+/// A reason within its limit.
+fn cut(reason: &str) -> String {
+    reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned()
+}
+
+/// The last reasons of a history, each within its limit.
+fn latest(history: &[String]) -> Vec<String> {
+    let from = history.len().saturating_sub(HISTORY_ENTRIES_MAX);
+    history[from..].iter().map(|reason| cut(reason)).collect()
+}

@@ -1,0 +1,243 @@
+//! Why a read or a commit failed.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use crate::model::AgentId;
+
+/// Bytes at rest that no version of mas wrote there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the stored {what} can't be read: {reason}")]
+#[non_exhaustive]
+pub struct Corrupt {
+    /// What was read, with its key.
+    pub what: String,
+    /// What was expected and what came.
+    pub reason: String,
+}
+
+impl Corrupt {
+    /// Damage in `what`.
+    pub fn new(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Why a read of a store failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The engine was closed; the caller used it too late.
+    #[error("the engine is closed")]
+    Closed,
+    /// What is stored is damaged.
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+    /// The engine stopped after a fault that it can't answer for. Opening it again may help.
+    #[error("the engine has stopped: {reason}")]
+    Failed {
+        /// What happened.
+        reason: Arc<str>,
+    },
+    /// The disk, or whatever the engine keeps things on, failed. Trying again may help.
+    #[error("the store can't {action}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: Arc<io::Error>,
+    },
+}
+
+impl StoreError {
+    /// A failure of the engine's medium. Engines on a network wrap theirs with [`io::Error::other`].
+    pub fn io(action: &'static str, source: io::Error) -> Self {
+        Self::Io {
+            action,
+            source: Arc::new(source),
+        }
+    }
+
+    /// An engine that stopped for good.
+    pub fn failed(reason: impl Into<Arc<str>>) -> Self {
+        Self::Failed {
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Which kind of entry a batch took for granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EntryKind {
+    /// A dead letter.
+    DeadLetter,
+    /// An entry of an inbox.
+    Inbox,
+    /// An entry of an outbox.
+    Outbox,
+}
+
+impl fmt::Display for EntryKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DeadLetter => "dead letter",
+            Self::Inbox => "inbox entry",
+            Self::Outbox => "outbox entry",
+        })
+    }
+}
+
+/// Why a batch was not committed.
+///
+/// After [`Conflict`](Self::Conflict), [`Gone`](Self::Gone), [`JournalMoved`](Self::JournalMoved),
+/// [`TooLarge`](Self::TooLarge), [`Misuse`](Self::Misuse) and [`Closed`](Self::Closed) nothing of the batch is stored, now
+/// or later. After the others the engine can't tell: the batch is stored whole or not at all.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// The state has moved since the batch's author read it.
+    #[error("the state of {agent} has version {stored}, the batch expects {expected}")]
+    Conflict {
+        /// Whose state.
+        agent: AgentId,
+        /// The version that the batch was made for.
+        expected: u64,
+        /// The version that is stored; 0 when none is.
+        stored: u64,
+    },
+    /// An entry that the batch settles is not there, or no longer.
+    #[error("{entry} {seq} of {agent} is not there")]
+    Gone {
+        /// Which kind of entry.
+        entry: EntryKind,
+        /// Whose.
+        agent: AgentId,
+        /// Its number.
+        seq: u64,
+    },
+    /// The journal has grown, or is shorter than the batch's author thinks.
+    #[error("journal {journal:?} ends at {end}, the batch expects {expected}")]
+    JournalMoved {
+        /// Which journal.
+        journal: String,
+        /// The end that the batch was made for.
+        expected: u64,
+        /// The number that its next record will have.
+        end: u64,
+    },
+    /// The batch, or a part of it, is over a limit.
+    #[error("{what} is {size}, the limit is {max}")]
+    TooLarge {
+        /// What is too large, with its unit.
+        what: &'static str,
+        /// How large it is.
+        size: usize,
+        /// The most that is allowed.
+        max: usize,
+    },
+    /// The batch contradicts itself.
+    #[error("the batch can't be meant: {what}")]
+    Misuse {
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The engine was closed before it took the batch.
+    #[error("the engine is closed")]
+    Closed,
+    /// No room is left on the disk. Trying again helps once there is.
+    #[error("no room is left to {action}")]
+    Full {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// The disk, or whatever the engine keeps things on, failed.
+    #[error("the store can't {action}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: Arc<io::Error>,
+    },
+    /// What the batch builds on is damaged.
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+    /// The engine stopped after a fault that it can't answer for. Opening it again may help.
+    #[error("the engine has stopped: {reason}")]
+    Failed {
+        /// What happened.
+        reason: Arc<str>,
+    },
+}
+
+impl CommitError {
+    /// A failure of the engine's medium: [`Full`](Self::Full) when that is what the system says, else [`Io`](Self::Io).
+    pub fn io(action: &'static str, source: io::Error) -> Self {
+        StoreError::io(action, source).into()
+    }
+
+    /// Whether the same batch may succeed when it is tried again as it is.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::Io { .. })
+    }
+}
+
+impl From<StoreError> for CommitError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Closed => Self::Closed,
+            StoreError::Corrupt(corrupt) => Self::Corrupt(corrupt),
+            StoreError::Failed { reason } => Self::Failed { reason },
+            StoreError::Io { action, source } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    Self::Full { action, source }
+                }
+                _ => Self::Io { action, source },
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_apart() {
+        let full = CommitError::io("write", io::ErrorKind::StorageFull.into());
+        assert!(matches!(full, CommitError::Full { .. }) && full.is_retryable());
+        let other = CommitError::io("write", io::ErrorKind::PermissionDenied.into());
+        assert!(matches!(other, CommitError::Io { .. }));
+    }
+
+    #[test]
+    fn texts_say_what_was_expected_and_what_came() {
+        let agent = AgentId::new("worker").unwrap();
+        let conflict = CommitError::Conflict {
+            agent: agent.clone(),
+            expected: 3,
+            stored: 4,
+        };
+        assert_eq!(
+            conflict.to_string(),
+            "the state of worker has version 4, the batch expects 3"
+        );
+        let gone = CommitError::Gone {
+            entry: EntryKind::Inbox,
+            agent,
+            seq: 7,
+        };
+        assert_eq!(gone.to_string(), "inbox entry 7 of worker is not there");
+        let corrupt: CommitError = Corrupt::new("state of worker", "empty").into();
+        assert_eq!(
+            corrupt.to_string(),
+            "the stored state of worker can't be read: empty"
+        );
+    }
+}

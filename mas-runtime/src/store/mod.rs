@@ -1,0 +1,43 @@
+//! What is kept: the traits of an engine, and the engines.
+//!
+//! The traits split what is kept by its meaning ([`StateStore`], [`Inbox`], [`Directory`], [`Journal`], [`Secrets`]) and
+//! join every change in one atomic [`Batch`] ([`Commit`]). The store keeps bytes and numbers: what an envelope or a state
+//! means, when a message is tried again and how many entries an inbox may hold is decided above.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `traits` | [`Engine`] and its parts |
+//! | `batch` | [`Batch`], [`Op`], [`Durability`], [`Committed`] |
+//! | `entry` | what reads answer with |
+//! | `error` | [`StoreError`], [`CommitError`], [`Corrupt`] |
+//! | `keys` | the order of everything that is stored |
+//! | `record` | the bytes of every value |
+//! | `index` | the ordered map that an engine of this crate works on |
+//! | `apply` | batches into changes: conditions, numbers, records |
+//! | `read` | the reads over an index |
+//! | `memory` | [`MemoryEngine`] |
+//! | `conformance` | the suite that every engine passes, with feature `testkit` |
+
+mod apply;
+mod batch;
+#[cfg(any(test, feature = "testkit"))]
+pub mod conformance;
+mod entry;
+mod error;
+mod index;
+mod keys;
+mod memory;
+mod read;
+mod record;
+mod traits;
+
+pub use batch::{Batch, Committed, Durability, Op};
+pub use entry::{
+    DeadEntry, DedupEntry, DirectoryEntry, InboxEntry, JournalEntry, OutboxEntry, SecretBytes,
+    StoredState, TimerEntry,
+};
+pub use error::{CommitError, Corrupt, EntryKind, StoreError};
+pub use memory::MemoryEngine;
+pub use traits::{
+    BoxFuture, Commit, Directory, Engine, Inbox, Journal, ReadFuture, Secrets, StateStore,
+};
