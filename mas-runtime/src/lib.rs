@@ -1,4 +1,6 @@
 //! What runs mas.
 
+pub mod actor;
 pub mod model;
+pub mod runtime;
 pub mod store;

@@ -137,3 +137,7 @@ pub const BUFFERED_BEHIND_MAX: Duration = Duration::from_millis(5);
 
 /// Reads of the embedded engine that run at a time, each on a thread of its own.
 pub const STORE_READS_MAX: usize = 8;
+
+/// How long a message of a durable agent waits in the outbox for a target that nobody has spawned. Design: envelopes, the
+/// default time to live.
+pub const OUTBOX_PATIENCE: Duration = Duration::from_secs(300);

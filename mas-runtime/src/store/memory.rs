@@ -104,7 +104,7 @@ impl Clone for MemoryEngine {
 impl_reads!(MemoryEngine);
 
 impl Commit for MemoryEngine {
-    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<Committed, CommitError>> {
+    fn commit(&self, batch: Batch) -> BoxFuture<'static, Result<Committed, CommitError>> {
         Box::pin(ready(self.commit_now(&batch)))
     }
 

@@ -141,7 +141,7 @@ pub trait Commit: Send + Sync {
     /// # Cancel safety
     /// Dropping the future does not take the batch back. Only while the engine's queue is full, a batch that still waits
     /// for room is withdrawn with its future.
-    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<Committed, CommitError>>;
+    fn commit(&self, batch: Batch) -> BoxFuture<'static, Result<Committed, CommitError>>;
 
     /// Ends the engine: what was taken is committed and on disk when this returns. Later calls of any method give
     /// `Closed`; closing again does nothing.

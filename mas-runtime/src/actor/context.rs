@@ -1,0 +1,434 @@
+//! What a handler may do besides its own fields.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::agent::Agent;
+use super::agent_ref::AgentRef;
+use super::error::{SendError, SpawnError};
+use super::host::Core;
+use super::inbox::Window;
+use super::launch::{Launch, Source, Start};
+use super::port::Order;
+use super::query::{AgentRecord, Query};
+use super::send::{Ask, AskStream, Draft, Handle, Tell};
+use super::state::{DraftState, Snapshot, StateCell};
+use super::timers::{self, TimerHandle};
+use super::turn::Turn;
+use crate::model::{
+    AgentId, Error, Failure, FailureCode, MessageId, MessageType, Meta, Moment, Payload, Result,
+};
+use crate::store::{Batch, Op};
+
+/// What a handler may do besides its own fields: state, messages, children, timers, subscriptions.
+///
+/// Everything a *durable* agent's handler does through it (state, sends, publishes, timers, the reply) is one batch: it
+/// takes effect when the message settles, all of it or nothing.
+pub struct Context<A: Agent> {
+    pub(crate) turn: Arc<Turn>,
+    pub(crate) cell: Arc<StateCell<A::State>>,
+    pub(crate) window: Option<Arc<Window>>,
+    /// The state as the running `&mut self` handler has made it.
+    pub(crate) draft: Mutex<Option<DraftState<A::State>>>,
+}
+
+impl<A: Agent> Context<A> {
+    /// The agent's own id.
+    pub fn id(&self) -> &AgentId {
+        &self.turn.agent
+    }
+
+    /// Which of its instances this is, from 0.
+    pub fn instance(&self) -> u32 {
+        self.turn.instance
+    }
+
+    /// Who sent the message; [`AgentId::RUNTIME`] for a program outside any handler.
+    pub fn sender(&self) -> &AgentId {
+        &self.turn.cause.sender
+    }
+
+    /// The message's type.
+    pub fn message_type(&self) -> &MessageType {
+        &self.turn.cause.message_type
+    }
+
+    /// The message's id, where it has one: a message to an agent that is not durable gets its own when somebody takes the
+    /// whole envelope.
+    pub fn message_id(&self) -> Option<MessageId> {
+        self.turn.cause.id
+    }
+
+    /// The terms that the message came under.
+    pub fn meta(&self) -> &Meta {
+        &self.turn.cause.meta
+    }
+
+    /// How long the message is still worth handling, if it has a deadline.
+    pub fn time_left(&self) -> Option<Duration> {
+        let now = self.core().clock.now();
+        self.turn.cause.meta.deadline.map(|at| at.since(now))
+    }
+
+    /// The runtime's monotonic clock, which is virtual in tests.
+    pub fn now(&self) -> Moment {
+        self.core().clock.now()
+    }
+
+    /// 64 random bits of the runtime's seeded source. No source of keys.
+    pub fn random(&self) -> u64 {
+        self.core().entropy.next_u64()
+    }
+
+    /// The state as it is now. It may live across an await and does not change under its holder.
+    pub fn state(&self) -> Snapshot<A::State> {
+        match &*self.draft() {
+            Some(draft) => draft.snapshot(),
+            None => self.cell.snapshot(),
+        }
+    }
+
+    /// Changes the state and returns the closure's value.
+    ///
+    /// In a `&mut self` handler the change is kept when the message settles, and undone when it fails. In a `&self` handler
+    /// it is a commit of its own, and the reply waits until it is durable. A change that the state's `validate` refuses is
+    /// not made, and fails the message.
+    pub fn update_state<R>(&self, change: impl FnOnce(&mut A::State) -> R) -> R {
+        let (value, refused) = if self.turn.cause.exclusive {
+            let mut slot = self.draft();
+            let draft = slot.get_or_insert_with(|| self.cell.draft());
+            self.cell.update(draft, change)
+        } else {
+            self.update_shared(change)
+        };
+        if let Err(failure) = refused {
+            self.turn.book().failure.get_or_insert(failure);
+        }
+        value
+    }
+
+    /// Makes the state the default again, as [`Context::update_state`] would.
+    pub fn reset_state(&self) {
+        if self.turn.cause.exclusive {
+            let mut slot = self.draft();
+            StateCell::reset(slot.get_or_insert_with(|| self.cell.draft()));
+        } else {
+            self.update_state(|state| *state = A::State::default());
+        }
+    }
+
+    /// An update of a `&self` handler: current for everybody at once, durable soon.
+    fn update_shared<R>(
+        &self,
+        change: impl FnOnce(&mut A::State) -> R,
+    ) -> (R, Result<(), Failure>) {
+        let mark = self.update_mark();
+        if let (Some(window), Some(mark)) = (&self.window, mark)
+            && window.has_seen(mark)
+        {
+            // An earlier attempt of this message made the change already: it is made on a copy for its value only.
+            let mut copy = self.cell.draft();
+            return self.cell.update(&mut copy, change);
+        }
+        let (value, submitted) = self.cell.update_now(change, |op| self.submit(op, mark));
+        let kept = submitted.map(|commit| {
+            if let Some(commit) = commit {
+                self.turn.book().commits.push(commit);
+            }
+        });
+        (value, kept)
+    }
+
+    /// Sends an update of the state to the engine, with the mark that keeps a second attempt from making it again.
+    fn submit(&self, op: Op, mark: Option<MessageId>) -> super::turn::PendingCommit {
+        let mut batch = Batch::default();
+        batch.push(op);
+        let window = self.window.clone();
+        if let (Some(window), Some(mark)) = (&window, mark) {
+            window.remember(mark, None, &mut batch);
+        }
+        let commit = self.core().engine.commit(batch);
+        let cell = Arc::clone(&self.cell);
+        Box::pin(async move {
+            match commit.await {
+                Ok(_) => {
+                    if let (Some(window), Some(mark)) = (&window, mark) {
+                        window.remembered(mark);
+                    }
+                    Ok(())
+                }
+                Err(error) => {
+                    cell.invalidate();
+                    let text = format!("the state was not kept: {error}");
+                    Err(Failure::new(FailureCode::STORE, text))
+                }
+            }
+        })
+    }
+
+    /// The id under which this update of this message is remembered, where the message may be tried again.
+    fn update_mark(&self) -> Option<MessageId> {
+        self.turn.next_update_id()
+    }
+
+    /// Sends a message that nobody waits for the answer of. In a durable handler it leaves when the message settles.
+    ///
+    /// # Errors
+    /// [`SendError`] when awaited.
+    pub fn tell<P: Serialize + ?Sized>(
+        &self,
+        target: impl AsRef<str>,
+        message_type: &str,
+        payload: &P,
+    ) -> Tell {
+        Tell::new(self.message(target.as_ref()).by_type(message_type, payload))
+    }
+
+    /// Sends a message and waits for its one reply. In a durable handler, too, it leaves at once; a second attempt of the
+    /// handler asks under the same id, and gets the reply that was kept.
+    ///
+    /// # Errors
+    /// [`AskError`](super::AskError) when awaited.
+    pub fn ask<R>(
+        &self,
+        target: impl AsRef<str>,
+        message_type: &str,
+        payload: &(impl Serialize + ?Sized),
+    ) -> Ask<R> {
+        Ask::new(self.message(target.as_ref()).by_type(message_type, payload))
+    }
+
+    /// Sends a message and gives the stream of its replies.
+    ///
+    /// # Errors
+    /// [`AskError`](super::AskError) when awaited.
+    pub fn stream<T>(
+        &self,
+        target: impl AsRef<str>,
+        message_type: &str,
+        payload: &(impl Serialize + ?Sized),
+    ) -> AskStream<T> {
+        AskStream::new(self.message(target.as_ref()).by_type(message_type, payload))
+    }
+
+    /// Replies before the handler returns, or with another type than it returns. The last reply counts.
+    ///
+    /// # Errors
+    /// When the value can't be encoded.
+    pub fn reply<R: Serialize + ?Sized>(&self, value: &R) -> Result<()> {
+        self.turn.book().reply = Some(Payload::encode(value)?);
+        Ok(())
+    }
+
+    /// A handle to another agent, to be used inside this handler or kept.
+    ///
+    /// # Errors
+    /// When the text is no agent id.
+    pub fn agent(&self, id: impl AsRef<str>) -> Result<AgentRef> {
+        let id = AgentId::new(id)?;
+        let port = self.turn.host.port(&id);
+        Ok(AgentRef::new(Arc::clone(&self.turn.host), id, port))
+    }
+
+    /// A handle to this agent itself.
+    pub fn myself(&self) -> AgentRef<A> {
+        let id = self.turn.agent.clone();
+        let port = self.turn.host.port(&id);
+        AgentRef::new(Arc::clone(&self.turn.host), id, port)
+    }
+
+    /// Starts an agent as a child of this one: it stops before this one does, and this one's `strategy` says what happens
+    /// to its siblings when it fails.
+    ///
+    /// # Errors
+    /// [`SpawnError`].
+    ///
+    /// # Cancel safety
+    /// The start goes on when the future is dropped.
+    pub async fn spawn<B: Agent>(&self, agent: B) -> Result<B::Ref, SpawnError> {
+        self.start(Start::new(None, Source::value(agent), 1)).await
+    }
+
+    /// As [`Context::spawn`], under another id.
+    ///
+    /// # Errors
+    /// [`SpawnError`].
+    pub async fn spawn_as<B: Agent>(
+        &self,
+        id: impl AsRef<str>,
+        agent: B,
+    ) -> Result<B::Ref, SpawnError> {
+        let id = AgentId::new(id)?;
+        self.start(Start::new(Some(id), Source::value(agent), 1))
+            .await
+    }
+
+    async fn start<B: Agent>(&self, start: Start<B>) -> Result<B::Ref, SpawnError> {
+        let host = Arc::clone(&self.turn.host);
+        let launch: Box<dyn Launch> = Box::new(start);
+        let port = Arc::clone(&host)
+            .launch(launch, Some(self.turn.agent.clone()))
+            .await?;
+        Ok(AgentRef::new(host, port.id.clone(), Some(port)).into())
+    }
+
+    /// Stops another agent and its children.
+    ///
+    /// # Errors
+    /// When no such agent runs here.
+    pub async fn stop_agent(&self, id: impl AsRef<str>) -> Result<()> {
+        let id = AgentId::new(id)?;
+        Arc::clone(&self.turn.host).stop(id).await
+    }
+
+    /// Stops this instance once the running handler is over. With `restart = "always"` it starts again.
+    pub fn stop(&self) {
+        if let Some(port) = self.turn.host.port(&self.turn.agent) {
+            port.slots[self.turn.instance as usize].give(Order::Quit);
+        }
+    }
+
+    /// Says that this instance can't go on: after this handler it ends as failed, and starts again as its `restart` says.
+    pub fn fail(&self, reason: impl fmt::Display) {
+        self.turn.book().crash = Some(reason.to_string());
+    }
+
+    /// Finds agents: a list of capabilities asks for all of them, a [`Query`] for more.
+    ///
+    /// # Errors
+    /// None yet: a directory that many nodes share may be out of reach.
+    #[expect(clippy::unused_async, reason = "a directory that many nodes share answers later")]
+    pub async fn discover(&self, query: impl Into<Query>) -> Result<Vec<AgentRecord>> {
+        Ok(self.turn.host.discover(&query.into()))
+    }
+
+    /// Tells this agent when `agent` ends, by a message of type [`ENDED`](super::ENDED) with an [`Ended`](super::Ended):
+    /// at once if it does not run now.
+    ///
+    /// # Errors
+    /// When `agent` is no id, or this agent watches too many.
+    #[expect(clippy::unused_async, reason = "an agent on another node is watched over a link")]
+    pub async fn watch(&self, agent: impl AsRef<str>) -> Result<()> {
+        let watched = AgentId::new(agent)?;
+        self.turn.host.watch(&self.turn.agent, &watched)
+    }
+
+    /// Gets every message that is published under a topic of this pattern. `*` stands for one word, `**` at the end for
+    /// any number of them: `news.*` takes `news.sport`, `news.**` also `news.sport.chess`. The topic is the message type.
+    ///
+    /// # Errors
+    /// When the pattern is empty or malformed, or there are too many.
+    #[expect(clippy::unused_async, reason = "a subscription that many nodes share is kept elsewhere")]
+    pub async fn subscribe(&self, pattern: impl AsRef<str>) -> Result<()> {
+        self.turn
+            .host
+            .subscribe(&self.turn.agent, pattern.as_ref())
+    }
+
+    /// Takes a subscription back. False when there was none.
+    ///
+    /// # Errors
+    /// None yet: as [`Context::discover`].
+    #[expect(clippy::unused_async, reason = "a subscription that many nodes share is kept elsewhere")]
+    pub async fn unsubscribe(&self, pattern: impl AsRef<str>) -> Result<bool> {
+        let host = &self.turn.host;
+        Ok(host.unsubscribe(&self.turn.agent, pattern.as_ref()))
+    }
+
+    /// Sends a message to every agent that subscribes to this topic, and returns to how many. In a durable handler they
+    /// leave when the message settles.
+    ///
+    /// # Errors
+    /// [`SendError`] of the first that could not be sent; the others are sent.
+    pub async fn publish<P: Serialize + ?Sized>(
+        &self,
+        topic: &str,
+        payload: &P,
+    ) -> Result<usize, SendError> {
+        let subscribers = self.turn.host.subscribers(topic);
+        let mut result = Ok(subscribers.len());
+        for id in subscribers {
+            if let Err(error) = self.tell(id, topic, payload).await {
+                result = result.and(Err(error));
+            }
+        }
+        result
+    }
+
+    /// Sends this agent a message after a while. A durable agent's timer survives a restart of the process.
+    ///
+    /// # Errors
+    /// When the message type is none, the payload can't be encoded, or there are too many timers.
+    pub fn schedule<P: Serialize + ?Sized>(
+        &self,
+        after: Duration,
+        message_type: &str,
+        payload: &P,
+    ) -> Result<TimerHandle> {
+        timers::start(&self.timers()?, &self.turn, after, None, message_type, payload)
+    }
+
+    /// Sends this agent a message again and again, the first after one period. A durable agent's timer survives a restart
+    /// of the process; what it missed comes once.
+    ///
+    /// # Errors
+    /// As [`Context::schedule`], and when the period is zero.
+    pub fn every<P: Serialize + ?Sized>(
+        &self,
+        period: Duration,
+        message_type: &str,
+        payload: &P,
+    ) -> Result<TimerHandle> {
+        if period.is_zero() {
+            return Err(Error::msg("a timer's period must be longer than zero"));
+        }
+        let timers = self.timers()?;
+        timers::start(&timers, &self.turn, period, Some(period), message_type, payload)
+    }
+
+    /// Cancels a timer. False when it has fired for the last time, or was cancelled before.
+    pub fn cancel(&self, timer: &TimerHandle) -> bool {
+        self.timers()
+            .is_ok_and(|timers| timers::cancel(&timers, &self.turn, timer))
+    }
+
+    fn timers(&self) -> Result<Arc<timers::Timers>> {
+        let port = self.turn.host.port(&self.turn.agent);
+        port.map(|port| Arc::clone(&port.timers))
+            .ok_or_else(|| Error::msg(format!("`{}` has ended", self.turn.agent)))
+    }
+
+    /// A message to the agent of this id, with nothing in it so far.
+    fn message(&self, target: &str) -> Draft {
+        let host = Arc::clone(&self.turn.host);
+        let (id, fault) = match AgentId::new(target) {
+            Ok(id) => (id, None),
+            Err(error) => (AgentId::RUNTIME, Some(Box::new(SendError::from(error)))),
+        };
+        let port = host.port(&id);
+        let to = Arc::new(Handle { host, id, port });
+        let mut draft = Draft::new(to, Some(Arc::clone(&self.turn)));
+        draft.fault = fault;
+        draft
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        self.turn.host.core()
+    }
+
+    pub(crate) fn draft(&self) -> std::sync::MutexGuard<'_, Option<DraftState<A::State>>> {
+        self.draft.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<A: Agent> fmt::Debug for Context<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("id", self.id())
+            .field("message_type", self.message_type())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,516 @@
+//! The part of a durable inbox that is in memory.
+//!
+//! The inbox itself is in the engine. Entries come into memory when they are appended and there is room, or by a refill
+//! when half of the room is free again; they leave it when they settle. An entry that a crash left behind is in the engine
+//! still, and is loaded again by the next start.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use super::delivery::{Answer, Asker, Delivery};
+use super::host::{Core, Host};
+use super::port::Port;
+use crate::model::limits::{
+    DEDUP_AGE_MAX, DEDUP_ENTRIES_MAX, INBOX_ENTRIES_MAX, PAYLOAD_BYTES_MAX,
+};
+use crate::model::{AgentId, Codec, Failure, MessageId, Payload, Priority, decode_envelope};
+use crate::store::{Batch, Durability, InboxEntry, Op, StoreError};
+
+/// Entries that one read of the engine brings.
+const PAGE: usize = 256;
+
+/// The first byte of a kept reply.
+const REPLY_VALUE: u8 = 1;
+const REPLY_NOTHING: u8 = 0;
+const REPLY_FAILURE: u8 = 2;
+
+/// An envelope's entry in the durable inbox.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    pub(crate) lane: Priority,
+    pub(crate) seq: u64,
+    pub(crate) id: MessageId,
+    /// Attempts so far, this one not counted.
+    pub(crate) attempts: u32,
+    /// The envelope as it is stored: what another attempt starts from.
+    pub(crate) stored: Bytes,
+    /// Tries against a state that others keep moving.
+    pub(crate) conflicts: u32,
+}
+
+/// The part of one agent id's durable inbox that is in memory.
+pub(crate) struct Window {
+    agent: AgentId,
+    host: Arc<dyn Host>,
+    port: OnceLock<Weak<Port>>,
+    capacity: usize,
+    room: Semaphore,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Sequence numbers of the entries in memory: waiting, in hand, or waiting for another attempt.
+    loaded: BTreeSet<u64>,
+    /// Whether the engine holds entries that are not in memory.
+    more: bool,
+    refilling: bool,
+    /// What settled while a refill was reading: it may have read it before.
+    settled: BTreeSet<u64>,
+    askers: BTreeMap<MessageId, Vec<Asker>>,
+    seen: Seen,
+}
+
+/// The ids that were handled within the window of dedup.
+#[derive(Default)]
+struct Seen {
+    ids: BTreeSet<MessageId>,
+    by_age: VecDeque<(u64, MessageId)>,
+}
+
+impl Window {
+    pub(crate) fn new(agent: AgentId, host: Arc<dyn Host>, capacity: usize) -> Self {
+        Self {
+            agent,
+            host,
+            port: OnceLock::new(),
+            capacity,
+            room: Semaphore::new(INBOX_ENTRIES_MAX),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Joins the window to its port, loads what is remembered, and begins to load what waits.
+    pub(crate) async fn open(self: &Arc<Self>, port: &Arc<Port>) -> Result<(), StoreError> {
+        let _ = self.port.set(Arc::downgrade(port));
+        let engine = &self.host.core().engine;
+        let waiting: u64 = engine.inbox_counts(&self.agent).await?.iter().sum();
+        let taken = usize::try_from(waiting).unwrap_or(usize::MAX);
+        self.room.forget_permits(taken.min(INBOX_ENTRIES_MAX));
+        let mut after = None;
+        loop {
+            let page = engine.dedup_page(&self.agent, after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.id);
+            let mut state = self.state();
+            for entry in &page {
+                state.seen.insert(entry.id, entry.expires_unix_ms);
+            }
+        }
+        self.state().more = waiting > 0;
+        self.refill_if_low();
+        Ok(())
+    }
+
+    /// Waits until the inbox has room for one entry more, and takes it.
+    pub(crate) async fn make_room(&self) -> bool {
+        match self.room.acquire().await {
+            Ok(permit) => {
+                permit.forget();
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Takes room for one entry more if there is some.
+    pub(crate) fn try_make_room(&self) -> bool {
+        self.room.try_acquire().map(|permit| permit.forget()).is_ok()
+    }
+
+    pub(crate) fn give_room_back(&self) {
+        self.room.add_permits(1);
+    }
+
+    /// Remembers who waits for the answer to a message, before it is appended.
+    pub(crate) fn expect(&self, id: MessageId, asker: Asker) {
+        self.state().askers.entry(id).or_default().push(asker);
+    }
+
+    /// Nobody will answer: the message was not appended.
+    pub(crate) fn forget(&self, id: MessageId) -> Vec<Asker> {
+        self.state().askers.remove(&id).unwrap_or_default()
+    }
+
+    pub(crate) fn wants_reply(&self, id: MessageId) -> bool {
+        let state = self.state();
+        let askers = state.askers.get(&id);
+        askers.is_some_and(|askers| askers.iter().any(Asker::wants_reply))
+    }
+
+    pub(crate) fn sink(&self, id: MessageId) -> Option<tokio::sync::mpsc::Sender<super::delivery::Part>> {
+        let state = self.state();
+        state.askers.get(&id)?.iter().find_map(Asker::sink)
+    }
+
+    /// Whether a message of this id was handled already.
+    pub(crate) fn has_seen(&self, id: MessageId) -> bool {
+        self.state().seen.ids.contains(&id)
+    }
+
+    /// An entry was appended: it goes into the mailbox if it is its turn.
+    pub(crate) fn arrived(self: &Arc<Self>, seq: u64, delivery: Delivery) {
+        let mut state = self.state();
+        if state.loaded.contains(&seq) {
+            return;
+        }
+        // Behind what is on disk only, or it would overtake it.
+        if state.more || state.refilling || state.loaded.len() >= self.capacity {
+            state.more = true;
+            drop(state);
+            return self.refill_if_low();
+        }
+        state.loaded.insert(seq);
+        drop(state);
+        self.put(delivery);
+    }
+
+    /// Entries may have come that nobody told of.
+    pub(crate) fn missed(self: &Arc<Self>) {
+        self.state().more = true;
+        self.refill_if_low();
+    }
+
+    /// Forgets that a message was handled: it must be handled again.
+    pub(crate) fn unsee(&self, id: MessageId) {
+        self.state().seen.forget(id);
+    }
+
+    /// An entry left the inbox for good.
+    pub(crate) fn settled(self: &Arc<Self>, seq: u64) {
+        let mut state = self.state();
+        if !state.loaded.remove(&seq) {
+            return;
+        }
+        if state.refilling {
+            state.settled.insert(seq);
+        }
+        drop(state);
+        self.room.add_permits(1);
+        self.refill_if_low();
+    }
+
+    /// Tries an entry again after a while.
+    pub(crate) fn again(self: &Arc<Self>, claim: Claim, after: Duration) {
+        let window = Arc::clone(self);
+        let task = async move {
+            tokio::time::sleep(after).await;
+            window.reload(claim);
+        };
+        self.host.core().tasks.spawn(task);
+    }
+
+    /// Puts an entry that is in memory into a mailbox again.
+    pub(crate) fn reload(self: &Arc<Self>, claim: Claim) {
+        let mut entry = InboxEntry::new(claim.seq, claim.lane, claim.id, claim.stored.clone());
+        entry.attempts = claim.attempts;
+        match self.delivery(entry) {
+            Ok(mut delivery) => {
+                if let Some(own) = &mut delivery.claim {
+                    own.conflicts = claim.conflicts;
+                }
+                self.put(delivery);
+            }
+            Err(reason) => self.bury_unread(claim.lane, claim.seq, reason),
+        }
+    }
+
+    /// The operations that remember an id, and forget what is too old or too much.
+    pub(crate) fn remember(&self, id: MessageId, reply: Option<Bytes>, batch: &mut Batch) {
+        let now = self.host.core().unix_ms();
+        let age = u64::try_from(DEDUP_AGE_MAX.as_millis()).unwrap_or(u64::MAX);
+        let expires_unix_ms = now.saturating_add(age);
+        batch.push(Op::DedupPut {
+            agent: self.agent.clone(),
+            id,
+            reply,
+            expires_unix_ms,
+        });
+        let mut state = self.state();
+        for old in state.seen.expired(now) {
+            batch.push(Op::DedupRemove {
+                agent: self.agent.clone(),
+                id: old,
+            });
+        }
+    }
+
+    /// The commit that remembers an id is durable.
+    pub(crate) fn remembered(&self, id: MessageId) {
+        let age = u64::try_from(DEDUP_AGE_MAX.as_millis()).unwrap_or(u64::MAX);
+        let expires = self.host.core().unix_ms().saturating_add(age);
+        self.state().seen.insert(id, expires);
+    }
+
+    /// Answers all who asked.
+    pub(crate) fn answer(&self, id: MessageId, answer: Answer) {
+        let askers = self.forget(id);
+        let last = askers.len().saturating_sub(1);
+        let mut answer = Some(answer);
+        for (number, asker) in askers.into_iter().enumerate() {
+            let own = match &mut answer {
+                Some(Ok(payload)) if number < last => Ok(payload.share().unwrap_or_default()),
+                Some(Err(failure)) if number < last => Err(failure.clone()),
+                all => all.take().unwrap_or_else(|| Ok(Payload::empty())),
+            };
+            if !asker.answer(own) {
+                self.host.core().late_reply(&self.agent);
+            }
+        }
+    }
+
+    /// Gives a repeated ask the reply that was kept.
+    pub(crate) async fn answer_again(&self, id: MessageId) -> Result<(), StoreError> {
+        if self.state().askers.contains_key(&id) {
+            let kept = self.host.core().engine.dedup(&self.agent, id).await?;
+            let reply = kept.and_then(|entry| entry.reply);
+            self.answer(id, decode_answer(reply.as_deref()));
+        }
+        Ok(())
+    }
+
+    /// Marks in the engine that an attempt begins, so that one that ends the process counts, too.
+    pub(crate) fn mark(&self, claim: &Claim) {
+        let mut batch = Batch::new().durability(Durability::Relaxed);
+        batch.push(Op::InboxClaim {
+            agent: self.agent.clone(),
+            lane: claim.lane,
+            seq: claim.seq,
+            attempts: claim.attempts + 1,
+        });
+        // Nobody waits for it: it goes to the engine ahead of what the handler commits.
+        drop(self.core().engine.commit(batch));
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        self.host.core()
+    }
+
+    /// Runs a task of this inbox.
+    pub(crate) fn spawn<F: Future<Output = ()> + Send + 'static>(
+        self: Arc<Self>,
+        task: impl FnOnce(Arc<Self>) -> F,
+    ) {
+        let host = Arc::clone(&self.host);
+        host.core().tasks.spawn(task(self));
+    }
+
+    fn refill_if_low(self: &Arc<Self>) {
+        let mut state = self.state();
+        if !state.more || state.refilling || state.loaded.len() > self.capacity / 2 {
+            return;
+        }
+        state.refilling = true;
+        state.settled.clear();
+        drop(state);
+        let window = Arc::clone(self);
+        self.host.core().tasks.spawn(async move {
+            if let Err(error) = window.refill().await {
+                tracing::error!(agent = %window.agent, %error, "the inbox can't be read: trying again");
+                window.state().refilling = false;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                window.refill_if_low();
+            }
+        });
+    }
+
+    /// Loads entries, the most urgent lane first, until there is no room or none is left.
+    async fn refill(self: &Arc<Self>) -> Result<(), StoreError> {
+        let engine = &self.host.core().engine;
+        self.state().more = false;
+        let mut left_out = false;
+        for lane in Priority::ALL {
+            let mut after = 0;
+            loop {
+                let page = engine
+                    .inbox_page(&self.agent, lane, after, PAGE)
+                    .await?;
+                let Some(last) = page.last() else { break };
+                after = last.seq;
+                left_out |= !self.load_page(page);
+                if left_out {
+                    break;
+                }
+            }
+        }
+        let mut state = self.state();
+        state.refilling = false;
+        state.more |= left_out;
+        drop(state);
+        self.refill_if_low();
+        Ok(())
+    }
+
+    /// False when there was no room for all of them.
+    fn load_page(self: &Arc<Self>, page: Vec<InboxEntry>) -> bool {
+        for entry in page {
+            let mut state = self.state();
+            if state.loaded.contains(&entry.seq) || state.settled.contains(&entry.seq) {
+                continue;
+            }
+            if state.loaded.len() >= self.capacity {
+                return false;
+            }
+            state.loaded.insert(entry.seq);
+            drop(state);
+            self.load(entry);
+        }
+        true
+    }
+
+    fn load(self: &Arc<Self>, entry: InboxEntry) {
+        let (lane, seq) = (entry.lane, entry.seq);
+        let wait = entry
+            .not_before_unix_ms
+            .saturating_sub(self.host.core().unix_ms());
+        match self.delivery(entry) {
+            Ok(delivery) => match &delivery.claim {
+                Some(claim) if wait > 0 => {
+                    self.again(claim.clone(), Duration::from_millis(wait));
+                }
+                _ => self.put(delivery),
+            },
+            Err(reason) => self.bury_unread(lane, seq, reason),
+        }
+    }
+
+    /// What an entry stands for.
+    fn delivery(&self, entry: InboxEntry) -> Result<Delivery, String> {
+        let clock = &*self.host.core().clock;
+        let envelope =
+            decode_envelope(&entry.envelope, clock).map_err(|error| error.to_string())?;
+        let port = self.port().ok_or("the agent has ended")?;
+        let route = port.route(&envelope.message_type).ok_or_else(|| {
+            format!(
+                "no handler for `{}` in this version of the agent",
+                envelope.message_type
+            )
+        })?;
+        Ok(Delivery {
+            claim: Some(Claim {
+                lane: entry.lane,
+                seq: entry.seq,
+                id: entry.id,
+                attempts: entry.attempts,
+                stored: entry.envelope,
+                conflicts: 0,
+            }),
+            envelope,
+            route,
+            pool: None,
+            asker: Asker::nobody(),
+        })
+    }
+
+    fn put(&self, delivery: Delivery) {
+        if let Some(port) = self.port() {
+            // A closed mailbox is that of an agent that ended: the entry is in the engine still.
+            let _ = port.choose().force(delivery);
+        }
+    }
+
+    /// An entry that can't be read, or that nobody handles any more, becomes a dead letter.
+    fn bury_unread(self: &Arc<Self>, lane: Priority, seq: u64, reason: String) {
+        let window = Arc::clone(self);
+        self.host.core().tasks.spawn(async move {
+            let core = window.host.core();
+            let mut batch = Batch::default();
+            batch.push(Op::InboxBury {
+                agent: window.agent.clone(),
+                lane,
+                seq,
+                reason,
+                at_unix_ms: core.unix_ms(),
+            });
+            match core.engine.commit(batch).await {
+                Ok(_) => window.settled(seq),
+                Err(error) => tracing::error!(agent = %window.agent, %error, "can't bury an entry"),
+            }
+        });
+    }
+
+    fn port(&self) -> Option<Arc<Port>> {
+        self.port.get().and_then(Weak::upgrade)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen {
+    fn insert(&mut self, id: MessageId, expires: u64) {
+        if self.ids.insert(id) {
+            self.by_age.push_back((expires, id));
+        }
+    }
+
+    fn forget(&mut self, id: MessageId) {
+        if self.ids.remove(&id) {
+            self.by_age.retain(|(_, own)| *own != id);
+        }
+    }
+
+    /// Takes out what is too old, or too much.
+    fn expired(&mut self, now: u64) -> Vec<MessageId> {
+        let mut old = Vec::new();
+        while let Some(&(expires, id)) = self.by_age.front() {
+            if expires > now && self.by_age.len() < DEDUP_ENTRIES_MAX {
+                break;
+            }
+            self.by_age.pop_front();
+            self.ids.remove(&id);
+            old.push(id);
+        }
+        old
+    }
+}
+
+/// The bytes of an answer that is kept for a repeated ask: a kind, then MessagePack.
+pub(crate) fn encode_answer(answer: &Answer) -> Bytes {
+    let (kind, body) = match answer {
+        Ok(payload) if payload.is_empty() => (REPLY_NOTHING, Bytes::new()),
+        Ok(payload) => match payload.bytes(Codec::MessagePack) {
+            Ok(bytes) if bytes.len() <= PAYLOAD_BYTES_MAX => (REPLY_VALUE, bytes),
+            _ => (REPLY_NOTHING, Bytes::new()),
+        },
+        Err(failure) => (
+            REPLY_FAILURE,
+            Codec::MessagePack.encode(failure).unwrap_or_default(),
+        ),
+    };
+    let mut bytes = Vec::with_capacity(1 + body.len());
+    bytes.push(kind);
+    bytes.extend_from_slice(&body);
+    bytes.into()
+}
+
+fn decode_answer(bytes: Option<&[u8]>) -> Answer {
+    match bytes.and_then(<[u8]>::split_first) {
+        Some((&REPLY_VALUE, body)) => Ok(Payload::encoded(
+            Codec::MessagePack,
+            Bytes::copy_from_slice(body),
+        )),
+        Some((&REPLY_FAILURE, body)) => Err(Codec::MessagePack
+            .decode(body)
+            .unwrap_or_else(|error| Failure::permanent(error.to_string()))),
+        _ => Ok(Payload::empty()),
+    }
+}
+
+impl fmt::Debug for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct("Window")
+            .field("agent", &self.agent)
+            .field("loaded", &state.loaded.len())
+            .field("more", &state.more)
+            .finish_non_exhaustive()
+    }
+}

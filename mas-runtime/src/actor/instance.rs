@@ -1,0 +1,340 @@
+//! One running copy of an agent: its seat, which outlives the actors that sit in it, and what runs there.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::agent::Agent;
+use super::context::Context;
+use super::delivery::Delivery;
+use super::guard::{self, Ran};
+use super::host::{Boxed, Host};
+use super::launch::Source;
+use super::mailbox::Mailbox;
+use super::port::{Port, Slot};
+use super::shell::{self, ActorHandle};
+use super::state::{PublishError, StateCell};
+use super::supervisor::{Member, Supervisor};
+use super::turn::{Cause, Turn};
+use crate::model::{Failure, FailureCode, MessageId};
+use crate::store::Batch;
+
+/// One running copy of an agent.
+pub(crate) struct Instance<A: Agent> {
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) port: Arc<Port>,
+    pub(crate) number: u32,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) cell: Arc<StateCell<A::State>>,
+    source: Source<A>,
+    seat: Mutex<SeatState<A>>,
+    vacated: Notify,
+    actor: Mutex<Option<ActorHandle>>,
+    crash: Mutex<Option<LastCrash>>,
+    starts: AtomicU32,
+}
+
+enum SeatState<A: Agent> {
+    /// Nobody has sat here yet.
+    New,
+    Taken,
+    Vacant(Box<Seat<A>>),
+}
+
+/// What an actor works with, and leaves behind for the next.
+pub(crate) struct Seat<A: Agent> {
+    pub(crate) agent: A,
+    /// Taken out of the mailbox, not begun.
+    pub(crate) batch: VecDeque<Delivery>,
+    /// The context of `&mut self` handlers, used again and again.
+    pub(crate) context: Context<A>,
+}
+
+/// Why the last actor crashed, and over which message.
+#[derive(Clone, Debug)]
+pub(crate) struct LastCrash {
+    pub(crate) reason: String,
+    pub(crate) message: Option<MessageId>,
+}
+
+/// An actor in its seat. Dropped, it leaves the seat to the next.
+pub(crate) struct Seated<A: Agent> {
+    pub(crate) instance: Arc<Instance<A>>,
+    pub(crate) seat: Option<Box<Seat<A>>>,
+}
+
+impl<A: Agent> Instance<A> {
+    pub(crate) fn new(
+        host: Arc<dyn Host>,
+        port: Arc<Port>,
+        number: usize,
+        cell: Arc<StateCell<A::State>>,
+        source: Source<A>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            mailbox: Arc::clone(&port.slots[number].mailbox),
+            number: u32::try_from(number).unwrap_or(u32::MAX),
+            host,
+            port,
+            cell,
+            source,
+            seat: Mutex::new(SeatState::New),
+            vacated: Notify::new(),
+            actor: Mutex::new(None),
+            crash: Mutex::new(None),
+            starts: AtomicU32::new(0),
+        })
+    }
+
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.port.slots[self.number as usize]
+    }
+
+    pub(crate) fn new_turn(&self, cause: Cause) -> Turn {
+        Turn::new(
+            Arc::clone(&self.host),
+            self.port.id.clone(),
+            self.number,
+            cause,
+        )
+    }
+
+    pub(crate) fn new_context(&self, turn: Turn) -> Context<A> {
+        Context {
+            turn: Arc::new(turn),
+            cell: Arc::clone(&self.cell),
+            window: self.port.window.clone(),
+            draft: Mutex::new(None),
+        }
+    }
+
+    /// Takes the seat once the actor before has left it, with a fresh agent where there is a factory.
+    pub(crate) async fn sit(self: Arc<Self>) -> Result<Seated<A>, Failure> {
+        let left = self.vacant_seat().await;
+        let value = match &self.source {
+            Source::Factory(make) => Some(guard::call(|| make()).map_err(panicked)?),
+            Source::Value(value) => value
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        };
+        let seat = match (left, value) {
+            (None, None) => {
+                return Err(Failure::permanent(
+                    "the agent's value is gone: it was spawned as a value and taken before",
+                ));
+            }
+            (Some(mut seat), None) => {
+                *seat.context.draft() = None;
+                seat
+            }
+            (left, Some(agent)) => Box::new(Seat {
+                agent,
+                batch: left.map(|seat| seat.batch).unwrap_or_default(),
+                context: self.new_context(self.new_turn(Cause::lifecycle("on_start"))),
+            }),
+        };
+        Ok(Seated {
+            instance: self,
+            seat: Some(seat),
+        })
+    }
+
+    async fn vacant_seat(&self) -> Option<Box<Seat<A>>> {
+        loop {
+            let vacated = self.vacated.notified();
+            match std::mem::replace(&mut *self.seat(), SeatState::Taken) {
+                SeatState::New => return None,
+                SeatState::Vacant(seat) => return Some(seat),
+                SeatState::Taken => {}
+            }
+            vacated.await;
+        }
+    }
+
+    pub(crate) fn note_crash(&self, crash: LastCrash) {
+        *lock(&self.crash) = Some(crash);
+    }
+
+    fn seat(&self) -> MutexGuard<'_, SeatState<A>> {
+        lock(&self.seat)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn panicked(text: String) -> Failure {
+    Failure::new(FailureCode::PANIC, text)
+}
+
+impl<A: Agent> Seated<A> {
+    /// Runs `#[on_start]` on the stored state, and commits what it changed.
+    pub(crate) async fn start(&mut self) -> Result<(), Failure> {
+        let instance = Arc::clone(&self.instance);
+        let engine = &instance.host.core().engine;
+        instance.cell.refresh(&**engine).await.map_err(|error| {
+            Failure::new(
+                FailureCode::STORE,
+                format!("the state can't be read: {error}"),
+            )
+        })?;
+        instance.starts.fetch_add(1, Ordering::Relaxed);
+        self.lifecycle("on_start").await
+    }
+
+    /// Runs `#[on_stop]`.
+    async fn stop(&mut self) -> Result<(), Failure> {
+        self.lifecycle("on_stop").await
+    }
+
+    async fn lifecycle(&mut self, name: &'static str) -> Result<(), Failure> {
+        let instance = Arc::clone(&self.instance);
+        let Some(seat) = self.seat.as_deref_mut() else {
+            return Ok(());
+        };
+        let core = instance.host.core();
+        core.trace(&instance.port.id, format_args!("{name} {}", instance.number));
+        let turn = instance.new_turn(Cause::lifecycle(name));
+        let mut context = instance.new_context(turn);
+        let turn = Arc::clone(&context.turn);
+        let timeout = instance.port.declaration.timeout;
+        let agent = &mut seat.agent;
+        let ran = if name == "on_start" {
+            guard::run(&turn, A::on_start(agent, &mut context), timeout, |_| ()).await
+        } else {
+            guard::run(&turn, A::on_stop(agent, &mut context), timeout, |_| ()).await
+        };
+        let result = match ran {
+            Ran::Done(result) => result,
+            Ran::TimedOut => Err(timed_out(name, timeout)),
+            Ran::Panicked(text) => Err(panicked(format!("`#[{name}]` panicked: {text}"))),
+        };
+        let book = turn.close();
+        result?;
+        if let Some(reason) = book.crash {
+            return Err(Failure::retryable(reason));
+        }
+        if let Some(failure) = book.failure {
+            return Err(failure);
+        }
+        commit_lifecycle(&instance, &context).await
+    }
+}
+
+/// Commits what `#[on_start]` or `#[on_stop]` made of the state.
+async fn commit_lifecycle<A: Agent>(
+    instance: &Instance<A>,
+    context: &Context<A>,
+) -> Result<(), Failure> {
+    let Some(draft) = context.draft().take() else {
+        return Ok(());
+    };
+    let op = instance.cell.publish(&draft).map_err(|error| match error {
+        PublishError::Moved => Failure::new(
+            FailureCode::CONFLICT,
+            "another instance moved the state meanwhile",
+        ),
+        PublishError::Codec(error) => Failure::new(FailureCode::STORE, error.to_string()),
+    })?;
+    let Some(op) = op else { return Ok(()) };
+    let mut batch = Batch::default();
+    batch.push(op);
+    instance
+        .host
+        .core()
+        .engine
+        .commit(batch)
+        .await
+        .map(drop)
+        .map_err(|error| {
+            instance.cell.invalidate();
+            Failure::new(FailureCode::STORE, error.to_string())
+        })
+}
+
+pub(crate) fn timed_out(what: &str, timeout: Duration) -> Failure {
+    let text = format!("`{what}` took longer than {timeout:?}");
+    Failure::new(FailureCode::TIMEOUT, text)
+}
+
+impl<A: Agent> Drop for Seated<A> {
+    fn drop(&mut self) {
+        let Some(mut seat) = self.seat.take() else {
+            return;
+        };
+        // What was taken and not begun waits in the mailbox again, in its order.
+        self.instance.mailbox.put_back(seat.batch.drain(..));
+        *self.instance.seat() = SeatState::Vacant(seat);
+        self.instance.vacated.notify_one();
+    }
+}
+
+impl<A: Agent> Member for Instance<A> {
+    fn port(&self) -> &Arc<Port> {
+        &self.port
+    }
+
+    fn number(&self) -> u32 {
+        self.number
+    }
+
+    fn start(self: Arc<Self>, supervisor: Arc<Supervisor>) -> Boxed<'static, Result<(), Failure>> {
+        Box::pin(async move {
+            let actor = shell::spawn(Arc::clone(&self), &supervisor).await?;
+            *lock(&self.actor) = Some(actor);
+            Ok(())
+        })
+    }
+
+    fn kill(&self) {
+        if let Some(actor) = &*lock(&self.actor) {
+            actor.kill();
+        }
+    }
+
+    fn take_crash(&self) -> Option<LastCrash> {
+        lock(&self.crash).take()
+    }
+
+    fn finish(self: Arc<Self>) -> Boxed<'static, ()> {
+        Box::pin(async move {
+            let Ok(mut seated) = Arc::clone(&self).sit_again().await else {
+                return;
+            };
+            if let Err(failure) = seated.stop().await {
+                tracing::warn!(agent = %self.port.id, %failure, "`#[on_stop]` failed");
+            }
+            // The agent's value goes with its seat.
+            seated.seat = None;
+        })
+    }
+}
+
+impl<A: Agent> Instance<A> {
+    /// Takes the seat that a start has left, whoever's value it holds.
+    async fn sit_again(self: Arc<Self>) -> Result<Seated<A>, ()> {
+        if self.starts.load(Ordering::Relaxed) == 0 {
+            return Err(());
+        }
+        let seat = self.vacant_seat().await.ok_or(())?;
+        Ok(Seated {
+            instance: self,
+            seat: Some(seat),
+        })
+    }
+}
+
+impl<A: Agent> fmt::Debug for Instance<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance")
+            .field("agent", &self.port.id)
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
+}

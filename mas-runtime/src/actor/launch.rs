@@ -1,0 +1,238 @@
+//! Starting an agent: what is known of it before it runs.
+
+use std::any::TypeId;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use super::agent::{Agent, Declaration, HandlerTable};
+use super::error::SpawnError;
+use super::host::{Boxed, Host};
+use super::inbox::Window;
+use super::instance::Instance;
+use super::port::Port;
+use super::state::StateCell;
+use super::supervisor::{Member, Supervisor};
+use super::timers::Timers;
+use crate::model::limits::{CAPABILITIES_MAX, METADATA_BYTES_MAX};
+use crate::model::AgentId;
+use crate::store::StoreError;
+
+/// Most instances that one pool may have.
+pub(crate) const POOL_MAX: usize = 1024;
+
+/// Where an instance's value comes from.
+pub(crate) enum Source<A> {
+    /// The value that was spawned: it is kept across restarts.
+    Value(Mutex<Option<A>>),
+    /// A fresh value for each start.
+    Factory(Arc<dyn Fn() -> A + Send + Sync>),
+}
+
+impl<A> Source<A> {
+    pub(crate) fn value(agent: A) -> Self {
+        Self::Value(Mutex::new(Some(agent)))
+    }
+}
+
+/// An agent that is about to be started.
+pub(crate) struct Start<A: Agent> {
+    id: Option<AgentId>,
+    source: Source<A>,
+    instances: usize,
+    declaration: Declaration,
+}
+
+/// A [`Start`] without its agent's type.
+pub(crate) trait Launch: Send + fmt::Debug {
+    /// The id it will run under.
+    fn id(&self) -> Result<AgentId, SpawnError>;
+
+    fn declaration(&self) -> &Declaration;
+
+    fn agent_type(&self) -> TypeId;
+
+    /// A new handler table: made once for each agent type and runtime.
+    fn table(&self) -> HandlerTable;
+
+    /// Loads what is kept, builds the instances, and starts them under the supervisor.
+    fn start(
+        self: Box<Self>,
+        host: Arc<dyn Host>,
+        supervisor: Arc<Supervisor>,
+        port: Arc<Port>,
+    ) -> Boxed<'static, Result<(), SpawnError>>;
+
+    fn instances(&self) -> usize;
+}
+
+impl<A: Agent> Start<A> {
+    /// `instances` of an agent, under its own id or another.
+    pub(crate) fn new(id: Option<AgentId>, source: Source<A>, instances: usize) -> Self {
+        Self {
+            id,
+            source,
+            instances,
+            declaration: A::declaration(),
+        }
+    }
+
+    async fn run(
+        self,
+        host: Arc<dyn Host>,
+        supervisor: Arc<Supervisor>,
+        port: Arc<Port>,
+    ) -> Result<(), SpawnError> {
+        let id = port.id.clone();
+        let cell = Arc::new(StateCell::<A::State>::new(id.clone(), &self.declaration));
+        let engine = Arc::clone(&host.core().engine);
+        cell.refresh(&*engine)
+            .await
+            .map_err(|error| match error {
+                StoreError::Corrupt(corrupt) => SpawnError::State {
+                    id: id.clone(),
+                    reason: corrupt.reason,
+                },
+                error => SpawnError::Store {
+                    id: id.clone(),
+                    source: error,
+                },
+            })?;
+        let mut sources = Vec::with_capacity(self.instances);
+        match self.source {
+            Source::Factory(make) => {
+                sources.resize_with(self.instances, || Source::Factory(Arc::clone(&make)));
+            }
+            value @ Source::Value(_) => sources.push(value),
+        }
+        for (number, source) in sources.into_iter().enumerate() {
+            let instance = Instance::new(
+                Arc::clone(&host),
+                Arc::clone(&port),
+                number,
+                Arc::clone(&cell),
+                source,
+            );
+            let member: Arc<dyn Member> = instance;
+            supervisor.add(Arc::clone(&member), &port, number);
+            let started = supervisor.start(member).await;
+            if let Err(source) = started {
+                return Err(SpawnError::Start { id, source });
+            }
+        }
+        let restored = async {
+            if let Some(window) = &port.window {
+                window.open(&port).await?;
+            }
+            port.timers.restore().await
+        };
+        restored.await.map_err(|source| SpawnError::Store {
+            id: port.id.clone(),
+            source,
+        })
+    }
+}
+
+impl<A: Agent> Launch for Start<A> {
+    fn id(&self) -> Result<AgentId, SpawnError> {
+        let id = match &self.id {
+            Some(id) => id.clone(),
+            None => AgentId::new(self.declaration.id)?,
+        };
+        if id.node().is_some() {
+            return Err(SpawnError::NamesANode { id });
+        }
+        if id == AgentId::RUNTIME {
+            return Err(SpawnError::Reserved { id });
+        }
+        if !(1..=POOL_MAX).contains(&self.instances) {
+            return Err(SpawnError::PoolSize {
+                id,
+                instances: self.instances,
+                instances_max: POOL_MAX,
+            });
+        }
+        check(&self.declaration).map_err(|reason| SpawnError::Declaration { reason })?;
+        Ok(id)
+    }
+
+    fn declaration(&self) -> &Declaration {
+        &self.declaration
+    }
+
+    fn agent_type(&self) -> TypeId {
+        TypeId::of::<A>()
+    }
+
+    fn table(&self) -> HandlerTable {
+        HandlerTable::new(A::HANDLERS)
+    }
+
+    fn instances(&self) -> usize {
+        self.instances
+    }
+
+    fn start(
+        self: Box<Self>,
+        host: Arc<dyn Host>,
+        supervisor: Arc<Supervisor>,
+        port: Arc<Port>,
+    ) -> Boxed<'static, Result<(), SpawnError>> {
+        Box::pin(self.run(host, supervisor, port))
+    }
+}
+
+/// What the macro checks too, for declarations that are written by hand.
+fn check(declaration: &Declaration) -> Result<(), String> {
+    let id = declaration.id;
+    let capabilities = &declaration.capabilities;
+    if capabilities.iter().any(|capability| capability.is_empty()) {
+        return Err(format!("`{id}` declares an empty capability"));
+    }
+    if capabilities.len() > CAPABILITIES_MAX {
+        return Err(format!(
+            "`{id}` declares {} capabilities: the limit is {CAPABILITIES_MAX}",
+            capabilities.len()
+        ));
+    }
+    let distinct: BTreeSet<_> = capabilities.iter().collect();
+    if distinct.len() < capabilities.len() {
+        return Err(format!("`{id}` declares a capability twice"));
+    }
+    let long = |(key, value): &(&str, &str)| key.len().max(value.len()) > METADATA_BYTES_MAX;
+    if declaration.metadata.iter().any(long) {
+        return Err(format!(
+            "`{id}` declares metadata of more than {METADATA_BYTES_MAX} bytes"
+        ));
+    }
+    if declaration.mailbox == 0 || declaration.concurrency == 0 {
+        return Err(format!("`{id}` declares a mailbox or a concurrency of 0"));
+    }
+    Ok(())
+}
+
+impl<A: Agent> fmt::Debug for Start<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start")
+            .field("id", &self.id)
+            .field("instances", &self.instances)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A window and timers for an agent of this declaration.
+pub(crate) fn furnish(
+    id: &AgentId,
+    declaration: &Declaration,
+    host: &Arc<dyn Host>,
+) -> (Option<Arc<Window>>, Arc<Timers>) {
+    let window = declaration.durable.then(|| {
+        Arc::new(Window::new(
+            id.clone(),
+            Arc::clone(host),
+            declaration.mailbox,
+        ))
+    });
+    let timers = Timers::new(id.clone(), Arc::clone(host), declaration.durable);
+    (window, Arc::new(timers))
+}

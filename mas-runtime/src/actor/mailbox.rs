@@ -1,0 +1,352 @@
+//! The mailbox of one instance: bounded lanes, senders that wait in line, and the wake flag.
+//!
+//! It outlives the actor that empties it: a crash loses nothing that waits.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use super::agent::Overflow;
+use super::delivery::Delivery;
+use super::lanes::Lanes;
+use super::wake::{Ring, Wake};
+use crate::model::Priority;
+
+/// What wakes the actor behind a mailbox: one message without content.
+pub(crate) trait Bell: Send + Sync + 'static {
+    fn ring(&self);
+}
+
+pub(crate) struct Mailbox {
+    state: Mutex<State>,
+    wake: Wake,
+    /// Envelopes a lane.
+    capacity: usize,
+}
+
+struct State {
+    lanes: Lanes<Delivery>,
+    /// Senders in line, the first first. Each holds its own envelope.
+    line: VecDeque<(Priority, Arc<Place>)>,
+    closed: bool,
+    /// How often something was taken out.
+    taken: u64,
+    bell: Option<Arc<dyn Bell>>,
+}
+
+/// A sender's place in line.
+struct Place(Mutex<Waiting>);
+
+enum Waiting {
+    InLine(Box<Delivery>, Option<Waker>),
+    Taken,
+    Closed(Box<Delivery>),
+    /// The delivery went back to the sender, or the sender has gone.
+    Left,
+}
+
+/// What became of an envelope that was pushed.
+pub(crate) enum Pushed {
+    Accepted,
+    /// Accepted, and this one, the oldest of its lane, had to go.
+    Displaced(Box<Delivery>),
+    /// There is no room: it comes back.
+    Full(Box<Delivery>),
+    /// The mailbox is closed: it comes back.
+    Closed(Box<Delivery>),
+}
+
+impl Mailbox {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            state: Mutex::new(State {
+                lanes: Lanes::new(),
+                line: VecDeque::new(),
+                closed: false,
+                taken: 0,
+                bell: None,
+            }),
+            wake: Wake::new(),
+            capacity,
+        }
+    }
+
+    /// Puts an envelope in if its lane has room and nobody of its priority waits in line.
+    pub(crate) fn push(&self, delivery: Delivery, overflow: Overflow) -> Pushed {
+        let priority = delivery.envelope.meta.priority;
+        let mut state = self.state();
+        if state.closed {
+            drop(state);
+            return Pushed::Closed(Box::new(delivery));
+        }
+        let mut displaced = None;
+        if state.lanes.lane_len(priority) >= self.capacity || state.has_line(priority) {
+            if overflow != Overflow::DropOldest {
+                drop(state);
+                return Pushed::Full(Box::new(delivery));
+            }
+            displaced = state.lanes.pop_lane(priority);
+        }
+        state.lanes.push(priority, delivery);
+        self.ring(state);
+        displaced.map_or(Pushed::Accepted, |old| Pushed::Displaced(Box::new(old)))
+    }
+
+    /// Puts an envelope in whatever the room: its number is bounded elsewhere. It comes back when the mailbox is closed.
+    pub(crate) fn force(&self, delivery: Delivery) -> Result<(), Box<Delivery>> {
+        let mut state = self.state();
+        if state.closed {
+            drop(state);
+            return Err(Box::new(delivery));
+        }
+        state
+            .lanes
+            .push(delivery.envelope.meta.priority, delivery);
+        self.ring(state);
+        Ok(())
+    }
+
+    /// Waits in line. Dropped before it is ready, the future takes its envelope out of the line.
+    pub(crate) fn wait(self: &Arc<Self>, delivery: Box<Delivery>) -> InLine {
+        InLine {
+            mailbox: Arc::clone(self),
+            delivery: Some(delivery),
+            place: None,
+        }
+    }
+
+    /// Takes up to `count` envelopes out, by weight, and lets as many senders in from the line.
+    pub(crate) fn take(&self, count: usize, into: &mut VecDeque<Delivery>) {
+        let mut state = self.state();
+        state.taken += 1;
+        for _ in 0..count {
+            match state.lanes.pop() {
+                Some(delivery) => into.push_back(delivery),
+                None => break,
+            }
+        }
+        let woken = if state.line.is_empty() {
+            Vec::new()
+        } else {
+            self.admit(&mut state)
+        };
+        // Senders in line may have refilled empty lanes: what they brought is taken on the next call.
+        drop(state);
+        for waker in woken {
+            waker.wake();
+        }
+    }
+
+    /// Lets senders in from the line while their lanes have room.
+    fn admit(&self, state: &mut State) -> Vec<Waker> {
+        let mut woken = Vec::new();
+        let mut stay = VecDeque::with_capacity(state.line.len());
+        for (priority, place) in std::mem::take(&mut state.line) {
+            if state.lanes.lane_len(priority) >= self.capacity {
+                stay.push_back((priority, place));
+                continue;
+            }
+            let mut waiting = place.lock();
+            match std::mem::replace(&mut *waiting, Waiting::Taken) {
+                Waiting::InLine(delivery, waker) => {
+                    state.lanes.push(priority, *delivery);
+                    woken.extend(waker);
+                }
+                other => *waiting = other,
+            }
+        }
+        state.line = stay;
+        woken
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state().lanes.len() == 0
+    }
+
+    /// How many wait, those in line not counted.
+    pub(crate) fn len(&self) -> usize {
+        self.state().lanes.len()
+    }
+
+    /// How much there is to do: for choosing among instances. A closed mailbox comes last.
+    pub(crate) fn load(&self) -> usize {
+        let state = self.state();
+        if state.closed {
+            return usize::MAX;
+        }
+        state.lanes.len() + state.line.len() + usize::from(self.wake.is_busy())
+    }
+
+    /// How often the consumer has come.
+    pub(crate) fn taken(&self) -> u64 {
+        self.state().taken
+    }
+
+    pub(crate) const fn wake(&self) -> &Wake {
+        &self.wake
+    }
+
+    /// Whom to wake from now on. A mailbox that holds something rings at once.
+    pub(crate) fn attach(&self, bell: Arc<dyn Bell>) {
+        let mut state = self.state();
+        state.bell = Some(bell);
+        self.wake.sleep();
+        if state.lanes.len() > 0 {
+            self.ring(state);
+        }
+    }
+
+    /// Wakes the consumer although nothing was put in: it has something else to look at.
+    pub(crate) fn nudge(&self) {
+        self.ring(self.state());
+    }
+
+    /// Lets nobody in any more, and gives back whatever waits, also in line.
+    pub(crate) fn close(&self) -> Vec<Delivery> {
+        let mut state = self.state();
+        state.closed = true;
+        let left = state.lanes.drain();
+        let line = std::mem::take(&mut state.line);
+        drop(state);
+        for (_, place) in line {
+            let mut waiting = place.lock();
+            if let Waiting::InLine(delivery, waker) =
+                std::mem::replace(&mut *waiting, Waiting::Left)
+            {
+                *waiting = Waiting::Closed(delivery);
+                drop(waiting);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+        }
+        left
+    }
+
+    /// Puts back what was taken but not begun, in front.
+    pub(crate) fn put_back(&self, batch: impl DoubleEndedIterator<Item = Delivery>) {
+        let mut state = self.state();
+        for delivery in batch.rev() {
+            state
+                .lanes
+                .push_front(delivery.envelope.meta.priority, delivery);
+        }
+    }
+
+    fn ring(&self, state: MutexGuard<'_, State>) {
+        match self.wake.ring() {
+            Ring::Nothing => {}
+            Ring::Actor => {
+                let bell = state.bell.clone();
+                drop(state);
+                if let Some(bell) = bell {
+                    bell.ring();
+                }
+            }
+            Ring::Task(waker) => {
+                drop(state);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn has_line(&self, priority: Priority) -> bool {
+        !self.line.is_empty() && self.line.iter().any(|(other, _)| *other == priority)
+    }
+}
+
+impl Place {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct("Mailbox")
+            .field("waiting", &state.lanes.len())
+            .field("in_line", &state.line.len())
+            .field("closed", &state.closed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A sender in line for room: ready when its envelope is in, or comes back because the mailbox closed.
+pub(crate) struct InLine {
+    mailbox: Arc<Mailbox>,
+    delivery: Option<Box<Delivery>>,
+    place: Option<Arc<Place>>,
+}
+
+impl Future for InLine {
+    type Output = Result<(), Box<Delivery>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(delivery) = self.delivery.take() {
+            return self.enter(delivery, cx);
+        }
+        let Some(place) = self.place.clone() else {
+            return Poll::Ready(Ok(()));
+        };
+        let mut waiting = place.lock();
+        match std::mem::replace(&mut *waiting, Waiting::Left) {
+            Waiting::InLine(delivery, _) => {
+                *waiting = Waiting::InLine(delivery, Some(cx.waker().clone()));
+                Poll::Pending
+            }
+            Waiting::Taken | Waiting::Left => Poll::Ready(Ok(())),
+            Waiting::Closed(delivery) => Poll::Ready(Err(delivery)),
+        }
+    }
+}
+
+impl InLine {
+    /// The first poll: room may have come up meanwhile.
+    fn enter(
+        &mut self,
+        delivery: Box<Delivery>,
+        cx: &Context<'_>,
+    ) -> Poll<Result<(), Box<Delivery>>> {
+        let priority = delivery.envelope.meta.priority;
+        let mut state = self.mailbox.state();
+        if state.closed {
+            return Poll::Ready(Err(delivery));
+        }
+        if state.lanes.lane_len(priority) < self.mailbox.capacity && !state.has_line(priority) {
+            state.lanes.push(priority, *delivery);
+            self.mailbox.ring(state);
+            return Poll::Ready(Ok(()));
+        }
+        let waiting = Waiting::InLine(delivery, Some(cx.waker().clone()));
+        let place = Arc::new(Place(Mutex::new(waiting)));
+        state.line.push_back((priority, Arc::clone(&place)));
+        drop(state);
+        self.place = Some(place);
+        Poll::Pending
+    }
+}
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        let Some(place) = self.place.take() else {
+            return;
+        };
+        let left = std::mem::replace(&mut *place.lock(), Waiting::Left);
+        if matches!(left, Waiting::InLine(..)) {
+            let mut state = self.mailbox.state();
+            state.line.retain(|(_, other)| !Arc::ptr_eq(other, &place));
+        }
+    }
+}

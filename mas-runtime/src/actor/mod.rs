@@ -1,0 +1,108 @@
+//! An agent at work: its mailbox, the dispatch of its handlers, its state, its supervision.
+//!
+//! It knows nothing of routers, registries or wires: what it needs of the runtime around it stands in `host`, a trait
+//! that `runtime` implements, and the test harness, too.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `agent` | what the macros write: [`Declare`], [`Agent`], [`Declaration`], the handler table |
+//! | `message` | one delivery as a handler's arm sees it, and its [`Reply`] |
+//! | `context` | [`Context`]: what a handler may do besides its own fields |
+//! | `agent_ref`, `send`, `replies` | [`AgentRef`], the builders that it returns, streamed replies |
+//! | `lanes`, `wake`, `mailbox` | bounded lanes by priority, the wake flag, senders in line |
+//! | `inbox`, `delivery` | the durable inbox's part in memory; an envelope with its asker and its entry |
+//! | `turn` | what one run of a handler inherits and stages |
+//! | `guard`, `pump`, `settle` | running user code safely, dispatch, and how a message ends |
+//! | `state` | the state cell, drafts, [`Snapshot`]s |
+//! | `timers` | messages that an agent sends itself later |
+//! | `instance`, `launch`, `port` | one running copy, how it is started, where its envelopes go in |
+//! | `supervisor`, `backoff` | restarts, strategies, limits |
+//! | `waiting` | who waits for whom |
+//! | `shell` | the only module that knows ractor |
+
+mod agent;
+mod agent_ref;
+mod backoff;
+mod context;
+mod delivery;
+mod error;
+mod event;
+mod guard;
+mod host;
+mod inbox;
+mod instance;
+mod lanes;
+mod launch;
+mod mailbox;
+mod message;
+mod port;
+mod pump;
+mod query;
+mod replies;
+mod send;
+mod settle;
+mod shell;
+mod state;
+mod supervisor;
+mod timers;
+mod turn;
+mod waiting;
+mod wake;
+
+use serde::{Deserialize, Serialize};
+
+pub use agent::{
+    Agent, AgentState, Declaration, Declare, HandlerIndex, HandlerSpec, Level, Overflow, Restart,
+    Strategy,
+};
+pub use agent_ref::AgentRef;
+pub use context::Context;
+pub use error::{AskError, SendError, SpawnError};
+pub use event::{EndReason, Event, EventKind};
+pub use message::{Answer, Fault, Message, Receive, Reply, lifecycle, lifecycle_unit};
+pub use query::{AgentRecord, AgentStatus, Query};
+pub use replies::Replies;
+pub use send::{Ask, AskStream, Call, StreamCall, Tell};
+pub use state::{Document, Snapshot};
+pub use timers::TimerHandle;
+
+pub(crate) use agent::{HandlerTable, Route};
+pub(crate) use delivery::{Asker, Delivery};
+pub(crate) use host::{
+    Boxed, Core, DeadLetter, Host, Options, Planned, Sending, Trace,
+};
+pub(crate) use inbox::{Claim, Window};
+pub(crate) use launch::{Launch, Source, Start, furnish};
+pub(crate) use port::{Delivered, Port};
+pub(crate) use send::{Draft, Handle};
+pub(crate) use supervisor::Supervisor;
+pub(crate) use turn::{NO_ID, Turn};
+
+/// The message type by which a watcher hears that an agent has ended.
+pub const ENDED: &str = "agent.ended";
+
+/// What a watcher hears when an agent has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Ended {
+    /// Who.
+    pub agent: crate::model::AgentId,
+    /// Whether it failed for good; otherwise it was stopped, or did not run.
+    pub failed: bool,
+    /// What it said last, when it failed.
+    pub reason: Option<String>,
+}
+
+impl Ended {
+    pub(crate) const fn new(
+        agent: crate::model::AgentId,
+        failed: bool,
+        reason: Option<String>,
+    ) -> Self {
+        Self {
+            agent,
+            failed,
+            reason,
+        }
+    }
+}

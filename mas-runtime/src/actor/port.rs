@@ -1,0 +1,248 @@
+//! Where the envelopes of one agent id go in: its instances' mailboxes, its handler table, and what it declares.
+
+use std::any::TypeId;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use tokio::sync::Notify;
+
+use super::agent::{Declaration, HandlerTable, Overflow, Route};
+use super::delivery::Delivery;
+use super::event::EndReason;
+use super::inbox::Window;
+use super::mailbox::{InLine, Mailbox, Pushed};
+use super::supervisor::Member;
+use super::timers::Timers;
+use crate::model::{AgentId, Moment};
+
+/// One agent id in this runtime, from its spawn to its end.
+pub(crate) struct Port {
+    pub(crate) id: AgentId,
+    pub(crate) declaration: Declaration,
+    pub(crate) table: Arc<HandlerTable>,
+    pub(crate) agent_type: TypeId,
+    pub(crate) slots: Box<[Slot]>,
+    /// The part of its durable inbox that is in memory.
+    pub(crate) window: Option<Arc<Window>>,
+    pub(crate) timers: Arc<Timers>,
+    pub(crate) parent: Option<AgentId>,
+    /// Held by an instance whose message must see a state that nobody else moves.
+    pub(crate) turns: tokio::sync::RwLock<()>,
+    next: AtomicUsize,
+    end: Mutex<Option<EndReason>>,
+    over: AtomicBool,
+    ended: Notify,
+    lease: AtomicU64,
+    inactive: AtomicBool,
+}
+
+/// The place of one instance, which outlives the actors that sit in it.
+pub(crate) struct Slot {
+    pub(crate) mailbox: Arc<Mailbox>,
+    order: AtomicU8,
+    seen_taken: AtomicU64,
+    /// Set once, right after the instance is built around this port.
+    pub(crate) member: OnceLock<Weak<dyn Member>>,
+}
+
+/// What an instance is told to do when it has a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Run,
+    /// End after what runs now.
+    Stop,
+    /// End after what runs now, because the agent wants it.
+    Quit,
+    /// End after what runs now, and start again.
+    Restart,
+}
+
+/// What became of an envelope at the door.
+pub(crate) enum Delivered {
+    Accepted,
+    /// The sender has to wait for room.
+    Wait(InLine),
+    /// There is no room, and the target does not let senders wait: it comes back.
+    Refused(Box<Delivery>),
+    /// This one had to go.
+    Dropped(Box<Delivery>),
+    /// Every instance is closed: it comes back.
+    Closed(Box<Delivery>),
+}
+
+impl Port {
+    pub(crate) fn new(
+        id: AgentId,
+        declaration: Declaration,
+        (agent_type, table): (TypeId, Arc<HandlerTable>),
+        instances: usize,
+        window: Option<Arc<Window>>,
+        timers: Arc<Timers>,
+        parent: Option<AgentId>,
+    ) -> Self {
+        let slot = || Slot {
+            mailbox: Arc::new(Mailbox::new(declaration.mailbox)),
+            order: AtomicU8::new(0),
+            seen_taken: AtomicU64::new(u64::MAX),
+            member: OnceLock::new(),
+        };
+        Self {
+            slots: (0..instances).map(|_| slot()).collect(),
+            id,
+            declaration,
+            table,
+            agent_type,
+            window,
+            timers,
+            parent,
+            turns: tokio::sync::RwLock::new(()),
+            next: AtomicUsize::new(0),
+            end: Mutex::new(None),
+            over: AtomicBool::new(false),
+            ended: Notify::new(),
+            lease: AtomicU64::new(0),
+            inactive: AtomicBool::new(false),
+        }
+    }
+
+    /// The handler of a message type.
+    pub(crate) fn route(&self, message_type: &crate::model::MessageType) -> Option<Route> {
+        self.table.route(message_type)
+    }
+
+    /// Hands an envelope to an instance.
+    pub(crate) fn deliver(&self, delivery: Delivery, may_wait: bool) -> Delivered {
+        let mailbox = self.choose();
+        let overflow = self.declaration.overflow;
+        match mailbox.push(delivery, overflow) {
+            Pushed::Accepted => Delivered::Accepted,
+            Pushed::Displaced(old) => Delivered::Dropped(old),
+            Pushed::Closed(delivery) => Delivered::Closed(delivery),
+            Pushed::Full(delivery) => match overflow {
+                Overflow::DropNewest => Delivered::Dropped(delivery),
+                Overflow::Wait if may_wait => Delivered::Wait(mailbox.wait(delivery)),
+                _ => Delivered::Refused(delivery),
+            },
+        }
+    }
+
+    /// The mailbox of the instance that has least to do; among equals they take turns.
+    pub(crate) fn choose(&self) -> &Arc<Mailbox> {
+        if let [only] = &*self.slots {
+            return &only.mailbox;
+        }
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let count = self.slots.len();
+        let in_turn = (0..count).map(|step| &self.slots[(first + step) % count].mailbox);
+        in_turn
+            .min_by_key(|mailbox| mailbox.load())
+            .expect("invariant: a port has at least one slot")
+    }
+
+    /// Why it ended, once it has.
+    pub(crate) fn end(&self) -> Option<EndReason> {
+        self.end
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    /// Whether some instance of it makes progress, or could.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.has_ended() && self.slots.iter().any(|slot| !slot.is_hung())
+    }
+
+    /// Whether this is the first time that it is found inactive since it was active.
+    pub(crate) fn tell_inactive(&self) -> bool {
+        !self.inactive.swap(true, Ordering::Relaxed)
+    }
+
+    /// Notes that it ended. The first reason stays.
+    pub(crate) fn set_end(&self, reason: EndReason) {
+        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        if end.is_none() {
+            *end = Some(reason);
+        }
+        drop(end);
+        self.over.store(true, Ordering::Release);
+        self.ended.notify_waiters();
+    }
+
+    /// Resolves when it has ended.
+    pub(crate) async fn wait_end(&self) {
+        loop {
+            let notified = self.ended.notified();
+            if self.end().is_some() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Renews the lease.
+    pub(crate) fn renew(&self, now: Moment) {
+        let nanos = u64::try_from(now.since_origin().as_nanos()).unwrap_or(u64::MAX);
+        self.lease.store(nanos, Ordering::Relaxed);
+        self.inactive.store(false, Ordering::Relaxed);
+    }
+
+    /// When the lease was renewed last.
+    pub(crate) fn renewed(&self) -> Moment {
+        Moment::from_origin(std::time::Duration::from_nanos(
+            self.lease.load(Ordering::Relaxed),
+        ))
+    }
+}
+
+impl Slot {
+    pub(crate) fn order(&self) -> Order {
+        match self.order.load(Ordering::Acquire) {
+            0 => Order::Run,
+            1 => Order::Stop,
+            2 => Order::Quit,
+            _ => Order::Restart,
+        }
+    }
+
+    /// Tells the instance, which looks when it has a moment.
+    pub(crate) fn give(&self, order: Order) {
+        self.order.store(order as u8, Ordering::Release);
+        self.mailbox.nudge();
+    }
+
+    /// Whether the instance has taken nothing out of a mailbox that holds something since the last time somebody asked:
+    /// a handler that blocks its thread can't be seen in any other way.
+    pub(crate) fn is_hung(&self) -> bool {
+        let turns = self.mailbox.taken();
+        let before = self.seen_taken.swap(turns, Ordering::Relaxed);
+        before == turns && !self.mailbox.is_empty()
+    }
+
+    /// Takes an order back, for the next actor in this slot.
+    pub(crate) fn clear_order(&self, order: Order) {
+        let _ = self.order.compare_exchange(
+            order as u8,
+            Order::Run as u8,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+    }
+
+    pub(crate) fn member(&self) -> Option<Arc<dyn Member>> {
+        self.member.get().and_then(Weak::upgrade)
+    }
+}
+
+impl fmt::Debug for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Port")
+            .field("id", &self.id)
+            .field("instances", &self.slots.len())
+            .finish_non_exhaustive()
+    }
+}

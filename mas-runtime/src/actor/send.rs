@@ -1,0 +1,599 @@
+//! What `tell`, `ask`, `stream` and a typed call return: builders that are futures. Nothing is sent before the first poll.
+
+use std::any::TypeId;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Sleep;
+
+use super::agent::{HandlerIndex, Route};
+use super::delivery::{Answer, Asker, Part};
+use super::error::{AskError, SendError};
+use super::host::{Boxed, Host, Sending};
+use super::port::Port;
+use super::replies::Replies;
+use super::turn::Turn;
+use super::waiting::Asking;
+use crate::model::limits::{ASK_TIMEOUT, OUTBOX_ENTRIES_MAX, STREAM_ITEMS_MAX};
+use crate::model::{AgentId, MessageId, MessageType, Meta, Moment, Payload, Priority};
+
+/// Where a ref leads.
+pub(crate) struct Handle {
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) id: AgentId,
+    pub(crate) port: Option<Arc<Port>>,
+}
+
+/// A message that is not sent yet, with its terms.
+pub(crate) struct Draft {
+    pub(crate) to: Arc<Handle>,
+    pub(crate) message_type: MessageType,
+    pub(crate) route: Option<Route>,
+    pub(crate) payload: Payload,
+    pub(crate) id: Option<MessageId>,
+    pub(crate) sender: AgentId,
+    pub(crate) meta: Meta,
+    pub(crate) pool: Option<Arc<AtomicU32>>,
+    pub(crate) asker: Asker,
+    pub(crate) try_now: bool,
+    /// The handler that sends it.
+    pub(crate) turn: Option<Arc<Turn>>,
+    /// What was wrong already when it was built.
+    pub(crate) fault: Option<Box<SendError>>,
+}
+
+impl Draft {
+    /// A message without content, sent by the handler whose turn it is, if any.
+    pub(crate) fn new(to: Arc<Handle>, turn: Option<Arc<Turn>>) -> Self {
+        Self {
+            to,
+            message_type: MessageType::declared("-"),
+            route: None,
+            payload: Payload::empty(),
+            id: None,
+            sender: AgentId::RUNTIME,
+            meta: Meta::default(),
+            pool: None,
+            asker: Asker::nobody(),
+            try_now: false,
+            turn,
+            fault: None,
+        }
+    }
+
+    /// A message of this type with an encoded payload.
+    pub(crate) fn by_type<P: Serialize + ?Sized>(mut self, message_type: &str, payload: &P) -> Self {
+        match MessageType::new(message_type) {
+            Ok(message_type) => self.message_type = message_type,
+            Err(error) => self.fault = Some(Box::new(error.into())),
+        }
+        match Payload::encode(payload) {
+            Ok(payload) => self.payload = payload,
+            Err(error) => self.fault = Some(Box::new(error.into())),
+        }
+        self
+    }
+
+    /// A message for a handler that the compiler knows, with a payload that stays what it is.
+    pub(crate) fn typed<A: 'static>(
+        mut self,
+        handler: HandlerIndex,
+        message_type: &'static str,
+        payload: Payload,
+    ) -> Self {
+        self.message_type = MessageType::declared(message_type);
+        self.payload = payload;
+        // Behind the id may be another type of agent, or none here: then the message type decides.
+        let port = self.to.port.as_ref();
+        self.route = port
+            .filter(|port| port.agent_type == TypeId::of::<A>())
+            .and_then(|port| port.table.at(handler));
+        self
+    }
+
+    /// Inherits what the handler that sends it has, and checks what can be checked here.
+    fn prepare(&mut self) -> Result<(), SendError> {
+        if let Some(fault) = self.fault.take() {
+            return Err(*fault);
+        }
+        let Some(turn) = &self.turn else {
+            return Ok(());
+        };
+        let (meta, pool) = turn.child_meta()?;
+        let own = std::mem::replace(&mut self.meta, meta);
+        self.meta.priority = own.priority;
+        self.meta.deadline = earlier(self.meta.deadline, own.deadline);
+        self.pool = Some(pool);
+        self.sender = turn.agent.clone();
+        Ok(())
+    }
+
+    /// Sends it, or stages it with the handler that it belongs to.
+    fn send(mut self) -> Sending {
+        if let Err(error) = self.prepare() {
+            return Sending::Done(Err(error));
+        }
+        let staged = self.turn.as_ref().is_some_and(|turn| turn.stages)
+            && !self.asker.wants_reply()
+            && !self.asker.wants_stream();
+        if staged && let Some(turn) = self.turn.take() {
+            if !self.to.host.outbox_has_room(&turn.agent) {
+                return Sending::Done(Err(SendError::OutboxFull {
+                    sender: turn.agent.clone(),
+                    entries: OUTBOX_ENTRIES_MAX,
+                }));
+            }
+            return Sending::Done(turn.stage(self));
+        }
+        let to = Arc::clone(&self.to);
+        to.host.send(self)
+    }
+}
+
+fn earlier(a: Option<Moment>, b: Option<Moment>) -> Option<Moment> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, other) => one.or(other),
+    }
+}
+
+impl fmt::Debug for Draft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Draft")
+            .field("target", &self.to.id)
+            .field("message_type", &self.message_type)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The options that all builders share.
+macro_rules! options {
+    () => {
+        /// How urgent it is; normal unless said.
+        #[must_use = "nothing is sent before it is awaited"]
+        pub fn priority(mut self, priority: Priority) -> Self {
+            if let Some(draft) = self.draft_mut() {
+                draft.meta.priority = priority;
+            }
+            self
+        }
+
+        /// Gives up on it, unhandled, this long from now. What its handler sends inherits the deadline.
+        #[must_use = "nothing is sent before it is awaited"]
+        pub fn deadline(mut self, after: Duration) -> Self {
+            if let Some(draft) = self.draft_mut() {
+                let at = draft.to.host.core().clock.now() + after;
+                draft.meta.deadline = earlier(draft.meta.deadline, Some(at));
+            }
+            self
+        }
+
+        /// Fails with [`SendError::MailboxFull`] instead of waiting for room.
+        #[must_use = "nothing is sent before it is awaited"]
+        pub fn try_now(mut self) -> Self {
+            if let Some(draft) = self.draft_mut() {
+                draft.try_now = true;
+            }
+            self
+        }
+    };
+}
+
+/// A message that nobody waits for the answer of. Awaiting it sends it.
+///
+/// # Cancel safety
+/// Dropped before it is ready, the message was not sent, or it was sent whole.
+#[must_use = "nothing is sent before it is awaited"]
+pub struct Tell(TellState);
+
+enum TellState {
+    Draft(Box<Draft>, Option<Duration>),
+    Sending(Boxed<'static, Result<(), SendError>>),
+    Done,
+}
+
+impl Tell {
+    pub(crate) fn new(draft: Draft) -> Self {
+        Self(TellState::Draft(Box::new(draft), None))
+    }
+
+    options!();
+
+    /// Waits at most this long for room, or for the disk.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        if let TellState::Draft(_, own) = &mut self.0 {
+            *own = Some(timeout);
+        }
+        self
+    }
+
+    fn draft_mut(&mut self) -> Option<&mut Draft> {
+        match &mut self.0 {
+            TellState::Draft(draft, _) => Some(draft),
+            TellState::Sending(_) | TellState::Done => None,
+        }
+    }
+}
+
+impl Future for Tell {
+    type Output = Result<(), SendError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match std::mem::replace(&mut self.0, TellState::Done) {
+                TellState::Draft(draft, timeout) => match draft.send() {
+                    Sending::Done(done) => return Poll::Ready(done),
+                    Sending::Wait(wait) => {
+                        let wait = match timeout {
+                            None => wait,
+                            Some(timeout) => Box::pin(async move {
+                                tokio::time::timeout(timeout, wait)
+                                    .await
+                                    .unwrap_or(Err(SendError::Expired))
+                            }),
+                        };
+                        self.0 = TellState::Sending(wait);
+                    }
+                },
+                TellState::Sending(mut wait) => {
+                    let poll = wait.as_mut().poll(cx);
+                    if poll.is_pending() {
+                        self.0 = TellState::Sending(wait);
+                    }
+                    return poll;
+                }
+                TellState::Done => return Poll::Pending,
+            }
+        }
+    }
+}
+
+/// A message whose one reply is waited for. Awaiting it sends it.
+///
+/// # Cancel safety
+/// Dropped before it is ready, the reply is given up on; the message may have been handled.
+#[must_use = "nothing is sent before it is awaited"]
+pub struct Ask<R> {
+    state: AskState<oneshot::Receiver<Answer>>,
+    reply: PhantomData<fn() -> R>,
+}
+
+/// What an ask and the asking for a stream have in common.
+enum AskState<W> {
+    Draft(Box<Draft>, Duration),
+    Sending(Boxed<'static, Result<(), SendError>>, Box<Pending<W>>),
+    Waiting(Box<Pending<W>>),
+    Done,
+}
+
+/// An ask on its way.
+struct Pending<W> {
+    answer: W,
+    timer: Pin<Box<Sleep>>,
+    target: AgentId,
+    timeout: Duration,
+    /// Its number in the graph of who waits for whom.
+    wait: Option<OpenWait>,
+}
+
+struct OpenWait {
+    host: Arc<dyn Host>,
+    asker: AgentId,
+    number: u64,
+}
+
+impl Drop for OpenWait {
+    fn drop(&mut self) {
+        self.host.core().waits.end(&self.asker, self.number);
+    }
+}
+
+impl<W> AskState<W> {
+    fn draft_mut(&mut self) -> Option<(&mut Draft, &mut Duration)> {
+        match self {
+            Self::Draft(draft, timeout) => Some((draft, timeout)),
+            _ => None,
+        }
+    }
+
+    /// Sends the ask and starts its clock.
+    fn begin(&mut self, channel: impl FnOnce() -> (Asker, W)) -> Result<(), AskError> {
+        let Self::Draft(mut draft, timeout) = std::mem::replace(self, Self::Done) else {
+            return Ok(());
+        };
+        let now = draft.to.host.core().clock.now();
+        draft.meta.deadline = earlier(draft.meta.deadline, Some(now + timeout));
+        draft.meta.expects_reply = true;
+        // What the handler inherited may be shorter than its own patience.
+        let inherited = draft
+            .turn
+            .as_ref()
+            .and_then(|turn| turn.cause.meta.deadline);
+        let timeout = inherited.map_or(timeout, |at| timeout.min(at.since(now)));
+        draft.id = draft.turn.as_ref().and_then(|turn| turn.next_ask_id());
+        let wait = open_wait(&draft)?;
+        let (asker, answer) = channel();
+        draft.asker = asker;
+        let pending = Box::new(Pending {
+            answer,
+            timer: Box::pin(tokio::time::sleep(timeout)),
+            target: draft.to.id.clone(),
+            timeout,
+            wait,
+        });
+        *self = match draft.send() {
+            Sending::Done(Ok(())) => Self::Waiting(pending),
+            Sending::Done(Err(error)) => return Err(error.into()),
+            Sending::Wait(wait) => Self::Sending(wait, pending),
+        };
+        Ok(())
+    }
+
+    /// Moves on from sending to waiting.
+    fn sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), AskError>> {
+        let Self::Sending(mut sending, mut pending) = std::mem::replace(self, Self::Done) else {
+            return Poll::Ready(Ok(()));
+        };
+        match sending.as_mut().poll(cx) {
+            Poll::Ready(Ok(())) => *self = Self::Waiting(pending),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+            Poll::Pending => {
+                if pending.timer.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Err(pending.timed_out()));
+                }
+                *self = Self::Sending(sending, pending);
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<W> Pending<W> {
+    fn timed_out(&self) -> AskError {
+        AskError::TimedOut {
+            target: self.target.clone(),
+            after: self.timeout,
+        }
+    }
+}
+
+/// Notes who waits for whom when a handler asks.
+fn open_wait(draft: &Draft) -> Result<Option<OpenWait>, AskError> {
+    let Some(turn) = &draft.turn else {
+        return Ok(None);
+    };
+    let needs = match draft.route {
+        Some(route) => Some(route),
+        None => draft
+            .to
+            .host
+            .port(&draft.to.id)
+            .and_then(|port| port.route(&draft.message_type)),
+    };
+    let own = draft.to.host.port(&turn.agent);
+    let asking = Asking {
+        asker: turn.agent.clone(),
+        instance: turn.instance,
+        instances: own.map_or(1, |port| port.slots.len() as u32),
+        target: draft.to.id.clone(),
+        holds: turn.cause.exclusive,
+        needs: needs.is_some_and(|route| route.exclusive),
+    };
+    let asker = asking.asker.clone();
+    match turn.host.core().waits.begin(asking) {
+        Ok(number) => Ok(Some(OpenWait {
+            host: Arc::clone(&turn.host),
+            asker,
+            number,
+        })),
+        Err(path) => Err(AskError::Cycle { path }),
+    }
+}
+
+impl<R> Ask<R> {
+    pub(crate) fn new(draft: Draft) -> Self {
+        Self {
+            state: AskState::Draft(Box::new(draft), ASK_TIMEOUT),
+            reply: PhantomData,
+        }
+    }
+
+    options!();
+
+    /// How long to wait for the reply; 60 s unless said.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        if let Some((_, own)) = self.state.draft_mut() {
+            *own = timeout;
+        }
+        self
+    }
+
+    fn draft_mut(&mut self) -> Option<&mut Draft> {
+        self.state.draft_mut().map(|(draft, _)| draft)
+    }
+}
+
+impl<R: DeserializeOwned + 'static> Future for Ask<R> {
+    type Output = Result<R, AskError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if matches!(self.state, AskState::Draft(..)) {
+            let channel = || {
+                let (sender, receiver) = oneshot::channel();
+                (Asker::one_reply(sender), receiver)
+            };
+            self.state.begin(channel)?;
+        }
+        if matches!(self.state, AskState::Sending(..)) {
+            std::task::ready!(self.state.sent(cx))?;
+        }
+        let AskState::Waiting(pending) = &mut self.state else {
+            return Poll::Pending;
+        };
+        let answer = match Pin::new(&mut pending.answer).poll(cx) {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => {
+                std::task::ready!(pending.timer.as_mut().poll(cx));
+                let error = pending.timed_out();
+                self.state = AskState::Done;
+                return Poll::Ready(Err(error));
+            }
+        };
+        let target = pending.target.clone();
+        self.state = AskState::Done;
+        Poll::Ready(read_answer(answer.ok(), target))
+    }
+}
+
+/// What an asker makes of an answer.
+pub(crate) fn read_answer<R: DeserializeOwned + 'static>(
+    answer: Option<Answer>,
+    target: AgentId,
+) -> Result<R, AskError> {
+    let answer = answer.unwrap_or_else(|| {
+        let text = format!("`{target}` ended before it answered");
+        Err(crate::model::Failure::new(
+            crate::model::FailureCode::STOPPED,
+            text,
+        ))
+    });
+    let payload = answer?;
+    payload
+        .take()
+        .map_err(|source| AskError::Reply { target, source })
+}
+
+/// A message whose streamed reply is waited for. Awaiting it sends it and gives the stream.
+///
+/// # Cancel safety
+/// Dropped before it is ready, the stream is given up on, and its handler ends.
+#[must_use = "nothing is sent before it is awaited"]
+pub struct AskStream<T> {
+    state: AskState<mpsc::Receiver<Part>>,
+    item: PhantomData<fn() -> T>,
+}
+
+impl<T> AskStream<T> {
+    pub(crate) fn new(draft: Draft) -> Self {
+        Self {
+            state: AskState::Draft(Box::new(draft), ASK_TIMEOUT),
+            item: PhantomData,
+        }
+    }
+
+    options!();
+
+    /// How long to wait for the first item, and then for each next one; 60 s unless said.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        if let Some((_, own)) = self.state.draft_mut() {
+            *own = timeout;
+        }
+        self
+    }
+
+    fn draft_mut(&mut self) -> Option<&mut Draft> {
+        self.state.draft_mut().map(|(draft, _)| draft)
+    }
+}
+
+impl<T: DeserializeOwned + 'static> Future for AskStream<T> {
+    type Output = Result<Replies<T>, AskError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if matches!(self.state, AskState::Draft(..)) {
+            let channel = || {
+                let (sender, receiver) = mpsc::channel(STREAM_ITEMS_MAX);
+                (Asker::stream(sender), receiver)
+            };
+            self.state.begin(channel)?;
+        }
+        if matches!(self.state, AskState::Sending(..)) {
+            std::task::ready!(self.state.sent(cx))?;
+        }
+        match std::mem::replace(&mut self.state, AskState::Done) {
+            AskState::Waiting(pending) => Poll::Ready(Ok(Replies::new(
+                pending.answer,
+                pending.target,
+                pending.timeout,
+            ))),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+/// A typed call: what a method of an agent's own ref returns. Awaiting it asks.
+///
+/// # Cancel safety
+/// As [`Ask`].
+#[must_use = "nothing is sent before it is awaited"]
+pub struct Call<R>(Ask<R>);
+
+impl<R> Call<R> {
+    pub(crate) fn new(draft: Draft) -> Self {
+        Self(Ask::new(draft))
+    }
+
+    /// Sends it without waiting for the reply.
+    pub fn tell(self) -> Tell {
+        match self.0.state {
+            AskState::Draft(draft, _) => Tell(TellState::Draft(draft, None)),
+            _ => Tell(TellState::Done),
+        }
+    }
+
+    options!();
+
+    /// How long to wait for the reply; 60 s unless said.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self(self.0.timeout(timeout))
+    }
+
+    fn draft_mut(&mut self) -> Option<&mut Draft> {
+        self.0.draft_mut()
+    }
+}
+
+impl<R: DeserializeOwned + 'static> Future for Call<R> {
+    type Output = Result<R, AskError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+/// A typed call of a handler that answers by a stream. Awaiting it gives the stream.
+pub type StreamCall<T> = AskStream<T>;
+
+impl<T> fmt::Debug for AskStream<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AskStream").finish_non_exhaustive()
+    }
+}
+
+impl<R> fmt::Debug for Ask<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ask").finish_non_exhaustive()
+    }
+}
+
+impl<R> fmt::Debug for Call<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Tell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tell").finish_non_exhaustive()
+    }
+}

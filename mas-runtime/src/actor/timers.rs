@@ -1,0 +1,276 @@
+//! Messages that an agent sends itself later, once or again and again.
+//!
+//! A durable agent's timer is an entry in the engine: it begins when the handler that started it commits, and fires by one
+//! batch that takes the entry out (or moves it on) and appends the message to the inbox, so that it fires exactly once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::task::AbortHandle;
+
+use super::host::{Host, Sending};
+use super::send::{Draft, Handle};
+use super::turn::{TimerChange, Turn};
+use crate::model::limits::TIMERS_MAX;
+use crate::model::{AgentId, Codec, Error, MessageType, Payload, Result};
+use crate::store::{Batch, Op, StoreError};
+
+/// The timers of one agent id.
+pub(crate) struct Timers {
+    agent: AgentId,
+    host: Arc<dyn Host>,
+    durable: bool,
+    running: Mutex<Running>,
+}
+
+#[derive(Default)]
+struct Running {
+    closed: bool,
+    by_number: BTreeMap<u64, AbortHandle>,
+}
+
+/// A timer that can be cancelled: [`Context::cancel`](super::Context::cancel).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimerHandle(u64);
+
+/// A timer as it is stored: MessagePack, an array.
+#[derive(Clone, Serialize, Deserialize)]
+struct Record {
+    message_type: MessageType,
+    payload: Bytes,
+    period_ms: Option<u64>,
+}
+
+impl Timers {
+    pub(crate) fn new(agent: AgentId, host: Arc<dyn Host>, durable: bool) -> Self {
+        Self {
+            agent,
+            host,
+            durable,
+            running: Mutex::default(),
+        }
+    }
+
+    /// Starts the timers that an earlier process left.
+    pub(crate) async fn restore(self: &Arc<Self>) -> Result<(), StoreError> {
+        if !self.durable {
+            return Ok(());
+        }
+        let core = self.host.core();
+        let mut after = None;
+        loop {
+            let page = core.engine.timers(&self.agent, after, 256).await?;
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
+            after = Some(last.timer);
+            for entry in page {
+                self.begin(entry.timer, entry.due_unix_ms, entry.record);
+            }
+        }
+    }
+
+    /// Starts what a handler's commit has made durable, and cancels what it has cancelled.
+    pub(crate) fn committed(self: &Arc<Self>, changes: Vec<TimerChange>) {
+        for change in changes {
+            match change {
+                TimerChange::Put {
+                    timer,
+                    due_unix_ms,
+                    record,
+                } => self.begin(timer, due_unix_ms, record),
+                TimerChange::Remove { timer } => {
+                    self.abort(timer);
+                }
+            }
+        }
+    }
+
+    /// Ends them all: the agent has ended. A durable agent's stay in the engine.
+    pub(crate) fn close(&self) {
+        let mut running = self.running();
+        running.closed = true;
+        for task in std::mem::take(&mut running.by_number).into_values() {
+            task.abort();
+        }
+    }
+
+    fn begin(self: &Arc<Self>, timer: u64, due_unix_ms: u64, record: Bytes) {
+        let timers = Arc::clone(self);
+        let mut running = self.running();
+        if running.closed {
+            return;
+        }
+        let task = self.host.core().tasks.spawn(async move {
+            timers.run(timer, due_unix_ms, record).await;
+            timers.running().by_number.remove(&timer);
+        });
+        running.by_number.insert(timer, task.abort_handle());
+    }
+
+    async fn run(self: &Arc<Self>, timer: u64, mut due_unix_ms: u64, stored: Bytes) {
+        let core = self.host.core();
+        let record: Record = match Codec::MessagePack.decode(&stored) {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::error!(agent = %self.agent, %error, "a stored timer can't be read");
+                return;
+            }
+        };
+        loop {
+            let wait = due_unix_ms.saturating_sub(core.unix_ms());
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            let next = record.period_ms.map(|period| {
+                // What was missed comes once.
+                let missed = core.unix_ms().saturating_sub(due_unix_ms) / period.max(1);
+                due_unix_ms + (missed + 1) * period.max(1)
+            });
+            core.trace(&self.agent, format_args!("timer {}", record.message_type));
+            if self.durable {
+                self.fire_durable(timer, next, &record, &stored).await;
+            } else {
+                self.fire(&record).await;
+            }
+            match next {
+                Some(next) => due_unix_ms = next,
+                None => return,
+            }
+        }
+    }
+
+    async fn fire(&self, record: &Record) {
+        match self.host.send(self.message(record)) {
+            Sending::Done(Ok(())) => {}
+            Sending::Done(Err(error)) => {
+                tracing::warn!(agent = %self.agent, %error, "a timer's message was not sent");
+            }
+            Sending::Wait(wait) => {
+                if let Err(error) = wait.await {
+                    tracing::warn!(agent = %self.agent, %error, "a timer's message was not sent");
+                }
+            }
+        }
+    }
+
+    /// Takes the timer out, or moves it on, and appends its message: one batch, tried again until the engine takes it.
+    async fn fire_durable(&self, timer: u64, next: Option<u64>, record: &Record, stored: &Bytes) {
+        let core = self.host.core();
+        let change = match next {
+            None => Op::TimerRemove {
+                agent: self.agent.clone(),
+                timer,
+            },
+            Some(due_unix_ms) => Op::TimerPut {
+                agent: self.agent.clone(),
+                timer,
+                due_unix_ms,
+                record: stored.clone(),
+            },
+        };
+        let mut tries = 0;
+        loop {
+            let mut batch = Batch::default();
+            batch.push(change.clone());
+            match self.host.append(self.message(record), batch).await {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::warn!(agent = %self.agent, %error, "a timer could not fire: trying again");
+                    tries += 1;
+                    let wait = super::backoff::REDELIVERY.wait(tries, &core.entropy);
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    fn message(&self, record: &Record) -> Draft {
+        let to = Arc::new(Handle {
+            host: Arc::clone(&self.host),
+            id: self.agent.clone(),
+            port: self.host.port(&self.agent),
+        });
+        let mut draft = Draft::new(to, None);
+        draft.sender = self.agent.clone();
+        draft.message_type = record.message_type.clone();
+        draft.payload = Payload::encoded(Codec::MessagePack, record.payload.clone());
+        draft
+    }
+
+    fn abort(&self, timer: u64) -> bool {
+        let task = self.running().by_number.remove(&timer);
+        task.inspect(AbortHandle::abort).is_some()
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Starts a timer: now, or when the handler commits.
+pub(crate) fn start<P: Serialize + ?Sized>(
+    timers: &Arc<Timers>,
+    turn: &Turn,
+    after: Duration,
+    period: Option<Duration>,
+    message_type: &str,
+    payload: &P,
+) -> Result<TimerHandle> {
+    let core = timers.host.core();
+    if timers.running().by_number.len() >= TIMERS_MAX {
+        let text = format!("`{}` has {TIMERS_MAX} timers: cancel one first", timers.agent);
+        return Err(Error::msg(text));
+    }
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+    let record = Codec::MessagePack.encode(&Record {
+        message_type: MessageType::new(message_type)?,
+        payload: Codec::MessagePack.encode(payload)?,
+        period_ms: period.map(millis),
+    })?;
+    let timer = core.entropy.next_u64();
+    let due_unix_ms = core.unix_ms().saturating_add(match after {
+        Duration::ZERO => 0,
+        after => millis(after),
+    });
+    if turn.stages {
+        turn.book().timers.push(TimerChange::Put {
+            timer,
+            due_unix_ms,
+            record,
+        });
+    } else {
+        timers.begin(timer, due_unix_ms, record);
+    }
+    Ok(TimerHandle(timer))
+}
+
+/// Cancels a timer: now, or when the handler commits.
+pub(crate) fn cancel(timers: &Arc<Timers>, turn: &Turn, handle: &TimerHandle) -> bool {
+    if !turn.stages {
+        return timers.abort(handle.0);
+    }
+    let mut book = turn.book();
+    let staged = |change: &TimerChange| matches!(change, TimerChange::Put { timer, .. } if *timer == handle.0);
+    let before = book.timers.len();
+    book.timers.retain(|change| !staged(change));
+    if book.timers.len() < before {
+        return true;
+    }
+    let runs = timers.running().by_number.contains_key(&handle.0);
+    if runs {
+        book.timers.push(TimerChange::Remove { timer: handle.0 });
+    }
+    runs
+}
+
+impl fmt::Debug for Timers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timers")
+            .field("agent", &self.agent)
+            .field("running", &self.running().by_number.len())
+            .finish_non_exhaustive()
+    }
+}

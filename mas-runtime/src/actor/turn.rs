@@ -1,0 +1,253 @@
+//! One run of one handler: what it inherits from its message, and what it stages until that message settles.
+//!
+//! A turn is set around every poll of the handler, so that a ref used inside it without its context inherits the same
+//! deadline, hops and budget, and joins the same outbox.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+
+use super::agent::Route;
+use super::error::SendError;
+use super::host::Host;
+use super::send::Draft;
+use crate::model::limits::{BUDGET_DEFAULT, HOPS_MAX};
+use crate::model::{AgentId, Envelope, Failure, MessageId, MessageType, Meta, Payload};
+
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<Turn>>> = const { RefCell::new(None) };
+}
+
+/// One run of one handler.
+pub(crate) struct Turn {
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) agent: AgentId,
+    pub(crate) instance: u32,
+    pub(crate) cause: Cause,
+    /// Whether what it sends waits for its commit.
+    pub(crate) stages: bool,
+    pool: OnceLock<Arc<AtomicU32>>,
+    asks: AtomicU32,
+    updates: AtomicU32,
+    book: Mutex<Book>,
+}
+
+/// What a handler inherits from the message that it handles.
+#[derive(Clone, Debug)]
+pub(crate) struct Cause {
+    pub(crate) id: Option<MessageId>,
+    pub(crate) sender: AgentId,
+    pub(crate) message_type: MessageType,
+    pub(crate) meta: Meta,
+    pub(crate) exclusive: bool,
+}
+
+impl Cause {
+    pub(crate) fn of(envelope: &Envelope, route: Route) -> Self {
+        Self {
+            id: (envelope.id != NO_ID).then_some(envelope.id),
+            sender: envelope.sender.clone(),
+            message_type: envelope.message_type.clone(),
+            meta: envelope.meta.clone(),
+            exclusive: route.exclusive,
+        }
+    }
+
+    /// What `#[on_start]` and `#[on_stop]` run for.
+    pub(crate) fn lifecycle(name: &'static str) -> Self {
+        Self {
+            id: None,
+            sender: AgentId::RUNTIME,
+            message_type: MessageType::declared(name),
+            meta: Meta::default(),
+            exclusive: true,
+        }
+    }
+}
+
+/// The id of an envelope that nobody has looked at: a direct message gets its own when somebody first does, since an id
+/// costs a look at the clock.
+pub(crate) const NO_ID: MessageId = MessageId::from_bytes([0; 16]);
+
+/// Where the ordinals of state updates begin, so that they never meet those of asks.
+const UPDATES_FROM: u32 = 1 << 31;
+
+/// What a handler has staged.
+#[derive(Default)]
+pub(crate) struct Book {
+    pub(crate) open: bool,
+    pub(crate) sends: Vec<Draft>,
+    pub(crate) timers: Vec<TimerChange>,
+    pub(crate) reply: Option<Payload>,
+    /// Why the message fails although its handler returns well: a state that was refused, for one.
+    pub(crate) failure: Option<Failure>,
+    /// Why the instance can't go on.
+    pub(crate) crash: Option<String>,
+    pub(crate) reset_state: bool,
+    pub(crate) commits: Vec<PendingCommit>,
+}
+
+/// A commit of a `&self` handler that is on its way.
+pub(crate) type PendingCommit = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+/// A timer that a durable handler starts or cancels when it commits.
+#[derive(Debug)]
+pub(crate) enum TimerChange {
+    Put {
+        timer: u64,
+        due_unix_ms: u64,
+        record: Bytes,
+    },
+    Remove {
+        timer: u64,
+    },
+}
+
+impl Turn {
+    pub(crate) fn new(host: Arc<dyn Host>, agent: AgentId, instance: u32, cause: Cause) -> Self {
+        Self {
+            host,
+            agent,
+            instance,
+            cause,
+            stages: false,
+            pool: OnceLock::new(),
+            asks: AtomicU32::new(0),
+            updates: AtomicU32::new(0),
+            book: Mutex::new(Book {
+                open: true,
+                ..Book::default()
+            }),
+        }
+    }
+
+    /// Starts over for another message.
+    pub(crate) fn reset(&mut self, cause: Cause, pool: Option<Arc<AtomicU32>>, stages: bool) {
+        self.cause = cause;
+        self.stages = stages;
+        self.pool = pool.map_or_else(OnceLock::new, OnceLock::from);
+        *self.asks.get_mut() = 0;
+        *self.updates.get_mut() = 0;
+        let book = self.book.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if !book.is_fresh() {
+            *book = Book {
+                open: true,
+                ..Book::default()
+            };
+        }
+    }
+
+    /// The turn of the handler that runs on this thread right now.
+    pub(crate) fn current() -> Option<Arc<Self>> {
+        CURRENT.with_borrow(Clone::clone)
+    }
+
+    /// Runs `f` as part of this turn.
+    pub(crate) fn enter<R>(self: &Arc<Self>, f: impl FnOnce() -> R) -> R {
+        /// Puts the outer turn back, also when the handler panics.
+        struct Restore(Option<Arc<Turn>>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                CURRENT.set(self.0.take());
+            }
+        }
+        let _restore = Restore(CURRENT.replace(Some(Arc::clone(self))));
+        f()
+    }
+
+    pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The terms of a message that this turn sends: one hop more, one of the budget spent, the same deadline and trace.
+    pub(crate) fn child_meta(&self) -> Result<(Meta, Arc<AtomicU32>), SendError> {
+        let cause = &self.cause.meta;
+        if cause.hops >= HOPS_MAX {
+            return Err(SendError::TooManyHops);
+        }
+        let pool = self
+            .pool
+            .get_or_init(|| Arc::new(AtomicU32::new(cause.budget)));
+        let left = pool
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(1)
+            })
+            .map_err(|_| SendError::BudgetSpent)?
+            - 1;
+        let meta = Meta {
+            hops: cause.hops + 1,
+            budget: left.min(BUDGET_DEFAULT),
+            deadline: cause.deadline,
+            extra: cause.extra.clone(),
+            ..Meta::default()
+        };
+        Ok((meta, Arc::clone(pool)))
+    }
+
+    /// What is left of the budget.
+    pub(crate) fn budget_left(&self) -> u32 {
+        let fixed = self.cause.meta.budget;
+        self.pool
+            .get()
+            .map_or(fixed, |pool| pool.load(Ordering::Relaxed))
+    }
+
+    /// The id of the next ask of a handler that may run again, so that a rerun asks the same.
+    pub(crate) fn next_ask_id(&self) -> Option<MessageId> {
+        let message = self.cause.id.filter(|_| self.stages)?;
+        Some(message.derive(self.asks.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// The id of the next state update of a `&self` handler that may run again.
+    pub(crate) fn next_update_id(&self) -> Option<MessageId> {
+        let message = self.cause.id.filter(|_| self.stages)?;
+        let ordinal = self.updates.fetch_add(1, Ordering::Relaxed);
+        Some(message.derive(UPDATES_FROM + ordinal))
+    }
+
+    /// Keeps a message until the turn commits.
+    pub(crate) fn stage(&self, draft: Draft) -> Result<(), SendError> {
+        let mut book = self.book();
+        if !book.open {
+            return Err(SendError::TurnOver);
+        }
+        book.sends.push(draft);
+        Ok(())
+    }
+
+    /// Ends the turn: nothing can be staged any more.
+    pub(crate) fn close(&self) -> Book {
+        std::mem::take(&mut *self.book())
+    }
+}
+
+impl Book {
+    fn is_fresh(&self) -> bool {
+        self.open && self.is_untouched()
+    }
+
+    /// Whether the handler staged nothing at all.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.sends.is_empty()
+            && self.timers.is_empty()
+            && self.reply.is_none()
+            && self.failure.is_none()
+            && self.crash.is_none()
+            && !self.reset_state
+            && self.commits.is_empty()
+    }
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn")
+            .field("agent", &self.agent)
+            .field("cause", &self.cause)
+            .finish_non_exhaustive()
+    }
+}

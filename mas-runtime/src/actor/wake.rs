@@ -1,0 +1,158 @@
+//! The wake flag of a mailbox: whoever puts an envelope in learns whether, and how, its consumer must be woken.
+//!
+//! It is a module of its own that depends on nothing else, so that loom can check it (`RUSTFLAGS="--cfg mas_loom"`).
+//!
+//! A consumer is *busy* (it will look into the mailbox again by itself), *asleep* (its actor waits for a message) or
+//! *parked* (its task runs handlers that wait, and can be woken by its waker). Calling order of the consumer: find the
+//! mailbox empty, [`Wake::sleep`] or [`Wake::park`], **look again**, and [`Wake::rise`] if something is there after all.
+
+#[cfg(not(mas_loom))]
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU8, Ordering},
+};
+
+#[cfg(mas_loom)]
+use loom::sync::{
+    Mutex,
+    atomic::{AtomicU8, Ordering},
+};
+#[cfg(mas_loom)]
+use std::sync::PoisonError;
+use std::task::Waker;
+
+const BUSY: u8 = 0;
+const ASLEEP: u8 = 1;
+const PARKED: u8 = 2;
+
+/// What the producer must do after it put something in.
+#[derive(Debug)]
+pub(crate) enum Ring {
+    /// Nothing: the consumer will look again.
+    Nothing,
+    /// Send the actor a message.
+    Actor,
+    /// Wake the consumer's task.
+    Task(Option<Waker>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Wake {
+    state: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Wake {
+    /// The flag of a consumer that is asleep.
+    pub(crate) fn new() -> Self {
+        Self {
+            state: AtomicU8::new(ASLEEP),
+            waker: Mutex::new(None),
+        }
+    }
+
+    /// The producer's part, after it put something in.
+    pub(crate) fn ring(&self) -> Ring {
+        if self.state.load(Ordering::SeqCst) == BUSY {
+            return Ring::Nothing;
+        }
+        match self.state.swap(BUSY, Ordering::SeqCst) {
+            ASLEEP => Ring::Actor,
+            PARKED => Ring::Task(self.waker().take()),
+            _ => Ring::Nothing,
+        }
+    }
+
+    /// The consumer found nothing and returns to its actor.
+    pub(crate) fn sleep(&self) {
+        self.state.store(ASLEEP, Ordering::SeqCst);
+    }
+
+    /// The consumer found nothing and waits with this waker.
+    pub(crate) fn park(&self, waker: &Waker) {
+        let mut slot = self.waker();
+        match &mut *slot {
+            Some(old) if old.will_wake(waker) => {}
+            other => *other = Some(waker.clone()),
+        }
+        drop(slot);
+        self.state.store(PARKED, Ordering::SeqCst);
+    }
+
+    /// The consumer goes on by itself.
+    pub(crate) fn rise(&self) {
+        self.state.store(BUSY, Ordering::SeqCst);
+    }
+
+    /// Whether the consumer is at work, as far as one can tell from outside.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.state.load(Ordering::Relaxed) != ASLEEP
+    }
+
+    fn waker(&self) -> impl std::ops::DerefMut<Target = Option<Waker>> + '_ {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(all(test, mas_loom))]
+mod loom_tests {
+    use super::*;
+    use loom::sync::Arc;
+    use loom::sync::atomic::AtomicUsize;
+    use loom::thread;
+
+    /// Two producers and one consumer: whatever was put in is taken, or somebody was told to wake the consumer.
+    #[test]
+    fn no_wake_up_is_lost() {
+        loom::model(|| {
+            let wake = Arc::new(Wake::new());
+            let queue = Arc::new(Mutex::new(0_usize));
+            let calls = Arc::new(AtomicUsize::new(0));
+            wake.rise();
+            let producers: Vec<_> = (0..2)
+                .map(|_| {
+                    let (wake, queue, calls) = (wake.clone(), queue.clone(), calls.clone());
+                    thread::spawn(move || {
+                        *queue.lock().unwrap() += 1;
+                        if matches!(wake.ring(), Ring::Actor) {
+                            calls.fetch_add(1, Ordering::SeqCst);
+                        }
+                    })
+                })
+                .collect();
+            let taken = std::mem::take(&mut *queue.lock().unwrap());
+            wake.sleep();
+            let late = *queue.lock().unwrap() > 0;
+            if late {
+                wake.rise();
+            }
+            for producer in producers {
+                producer.join().unwrap();
+            }
+            let left = *queue.lock().unwrap();
+            let woken = calls.load(Ordering::SeqCst) > 0;
+            assert!(
+                left == 0 || late || woken,
+                "taken {taken}, left {left}, nobody woke the consumer"
+            );
+        });
+    }
+}
+
+#[cfg(all(test, not(mas_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_ring_wakes() {
+        let wake = Wake::new();
+        assert!(matches!(wake.ring(), Ring::Actor));
+        assert!(matches!(wake.ring(), Ring::Nothing));
+        wake.park(Waker::noop());
+        assert!(matches!(wake.ring(), Ring::Task(Some(_))));
+        assert!(matches!(wake.ring(), Ring::Nothing));
+        wake.sleep();
+        wake.rise();
+        assert!(matches!(wake.ring(), Ring::Nothing));
+    }
+}

@@ -1,0 +1,293 @@
+//! How agents come and go: spawn, stop, remove, watch, heartbeats, and the end of the runtime.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Inner, registry};
+use crate::actor::{
+    AgentStatus, Draft, ENDED, EndReason, Ended, EventKind, Handle, HandlerTable, Host, Launch,
+    Port, Sending, SpawnError, furnish,
+};
+use crate::model::limits::WATCHES_MAX;
+use crate::model::{AgentId, Codec, Error, Result};
+use crate::store::{Batch, Op};
+
+impl Inner {
+    /// Starts an agent. The work is a task of the runtime's, so that a caller who goes away leaves nothing half done.
+    pub(super) async fn start_agent(
+        self: Arc<Self>,
+        launch: Box<dyn Launch>,
+        parent: Option<AgentId>,
+    ) -> Result<Arc<Port>, SpawnError> {
+        let inner = Arc::clone(&self);
+        let task = self.core.tasks.spawn(async move {
+            let port = inner.admit_agent(&*launch, parent)?;
+            let host: Arc<dyn Host> = Arc::clone(&inner) as _;
+            let supervisor = Arc::clone(&inner.supervisor);
+            let started = match inner.register(&port).await {
+                Ok(()) => launch.start(host, supervisor, Arc::clone(&port)).await,
+                Err(error) => Err(error),
+            };
+            inner.agent_started(&port, started).await
+        });
+        match task.await {
+            Ok(started) => started,
+            Err(_) => Err(SpawnError::ShutDown),
+        }
+    }
+
+    /// Checks what can be checked before anything runs, and takes the id.
+    fn admit_agent(
+        self: &Arc<Self>,
+        launch: &dyn Launch,
+        parent: Option<AgentId>,
+    ) -> Result<Arc<Port>, SpawnError> {
+        if !self.is_open() {
+            return Err(SpawnError::ShutDown);
+        }
+        let id = launch.id()?;
+        let host: Arc<dyn Host> = Arc::clone(self) as _;
+        let declaration = launch.declaration().clone();
+        let (window, timers) = furnish(&id, &declaration, &host);
+        let port = Arc::new(Port::new(
+            id.clone(),
+            declaration,
+            (launch.agent_type(), self.table(launch)),
+            launch.instances(),
+            window,
+            timers,
+            parent,
+        ));
+        match self.router.entry(id.clone()) {
+            dashmap::Entry::Occupied(_) => Err(SpawnError::Duplicate { id }),
+            dashmap::Entry::Vacant(vacant) => {
+                vacant.insert(Arc::clone(&port));
+                Ok(port)
+            }
+        }
+    }
+
+    /// The handler table of an agent's type.
+    fn table(&self, launch: &dyn Launch) -> Arc<HandlerTable> {
+        let mut tables = self
+            .tables
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let table = tables
+            .entry(launch.agent_type())
+            .or_insert_with(|| Arc::new(launch.table()));
+        Arc::clone(table)
+    }
+
+    /// Enters a durable agent into the directory, so that it is known before it is spawned next time.
+    async fn register(&self, port: &Port) -> Result<(), SpawnError> {
+        if !port.declaration.durable || self.registry.is_kept(&port.id) {
+            return Ok(());
+        }
+        let record = Codec::MessagePack
+            .encode(&port.declaration.capabilities)
+            .unwrap_or_default();
+        let batch = Batch::new().with(Op::AgentPut {
+            agent: port.id.clone(),
+            record,
+            lease_until_unix_ms: 0,
+        });
+        let committed = self.core.engine.commit(batch).await;
+        committed.map(drop).map_err(|error| SpawnError::Commit {
+            id: port.id.clone(),
+            source: error,
+        })
+    }
+
+    async fn agent_started(
+        self: &Arc<Self>,
+        port: &Arc<Port>,
+        started: Result<(), SpawnError>,
+    ) -> Result<Arc<Port>, SpawnError> {
+        match started {
+            Ok(()) => {
+                port.renew(self.core.clock.now());
+                self.registry.add(port);
+                self.core.trace(&port.id, format_args!("started"));
+                self.core.event(EventKind::Started {
+                    agent: port.id.clone(),
+                });
+                self.outboxes.poke_all();
+                Ok(Arc::clone(port))
+            }
+            Err(error) => {
+                let reason = EndReason::Failed(error.to_string());
+                Arc::clone(&self.supervisor).abandon(port, reason).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Stops an agent and its children, in a task of the runtime's.
+    pub(super) async fn stop_agent(self: &Arc<Self>, id: &AgentId) -> Result<()> {
+        let port = self
+            .port(id)
+            .ok_or_else(|| Error::msg(format!("no agent `{id}` runs here")))?;
+        let supervisor = Arc::clone(&self.supervisor);
+        let grace = self.core.options.shutdown_grace;
+        let stopped = self.core.tasks.spawn(supervisor.stop(port, grace)).await;
+        stopped.map_err(Error::from)
+    }
+
+    /// Stops an agent, and takes it out of the directory.
+    pub(super) async fn remove(self: &Arc<Self>, id: AgentId, with_data: bool) -> Result<()> {
+        if self.port(&id).is_some() {
+            self.stop_agent(&id).await?;
+        }
+        let op = if with_data {
+            Op::AgentErase { agent: id.clone() }
+        } else {
+            Op::AgentRemove { agent: id.clone() }
+        };
+        self.core.engine.commit(Batch::new().with(op)).await?;
+        self.registry.forget(&id);
+        Ok(())
+    }
+
+    /// An agent has ended: nobody finds it any more, and its watchers hear of it.
+    pub(super) fn agent_ended(&self, port: &Arc<Port>, reason: &EndReason) {
+        self.router
+            .remove_if(&port.id, |_, own| Arc::ptr_eq(own, port));
+        self.registry.remove(port);
+        self.topics.remove(&port.id);
+        let watchers = {
+            let mut watches = self.watches();
+            for own in watches.values_mut() {
+                own.remove(&port.id);
+            }
+            watches.remove(&port.id).unwrap_or_default()
+        };
+        for watcher in watchers {
+            self.tell_ended(&watcher, &port.id, Some(reason));
+        }
+        self.core.trace(&port.id, format_args!("ended"));
+        if *reason == EndReason::Stopped {
+            self.core.event(EventKind::Stopped {
+                agent: port.id.clone(),
+            });
+        }
+    }
+
+    /// Notes who wants to hear of whose end. One that does not run is told at once.
+    pub(super) fn add_watch(&self, watcher: &AgentId, watched: &AgentId) -> Result<()> {
+        if self.port(watched).is_none() {
+            self.tell_ended(watcher, watched, None);
+            return Ok(());
+        }
+        let mut watches = self.watches();
+        let held = watches.values().filter(|own| own.contains(watcher)).count();
+        if held >= WATCHES_MAX {
+            let text = format!("`{watcher}` watches {WATCHES_MAX} agents: that is the limit");
+            return Err(Error::msg(text));
+        }
+        watches
+            .entry(watched.clone())
+            .or_default()
+            .insert(watcher.clone());
+        drop(watches);
+        // It may have ended between the look and the note.
+        if self.port(watched).is_none() && self.watches().remove(watched).is_some() {
+            self.tell_ended(watcher, watched, None);
+        }
+        Ok(())
+    }
+
+    fn tell_ended(&self, watcher: &AgentId, watched: &AgentId, reason: Option<&EndReason>) {
+        let said = match reason {
+            Some(EndReason::Failed(said)) => Some(said.clone()),
+            _ => None,
+        };
+        let host: Arc<dyn Host> = self.me();
+        let to = Arc::new(Handle {
+            host,
+            id: watcher.clone(),
+            port: self.port(watcher),
+        });
+        let mut draft = Draft::new(to, None);
+        draft.sender = watched.clone();
+        let ended = Ended::new(watched.clone(), said.is_some(), said);
+        match self.send_draft(draft.by_type(ENDED, &ended)) {
+            Sending::Done(Ok(())) => {}
+            Sending::Done(Err(error)) => {
+                tracing::warn!(%watcher, %watched, %error, "a watcher could not be told");
+            }
+            Sending::Wait(wait) => {
+                let watcher = watcher.clone();
+                self.core.tasks.spawn(async move {
+                    if let Err(error) = wait.await {
+                        tracing::warn!(%watcher, %error, "a watcher could not be told");
+                    }
+                });
+            }
+        }
+    }
+
+    /// Renews leases, until the runtime ends.
+    pub(super) async fn beat(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                biased;
+                // Losing the sleep is safe: the runtime ends.
+                () = self.stop_heartbeat.notified() => return,
+                () = tokio::time::sleep(self.heartbeat) => {}
+            }
+            let now = self.core.clock.now();
+            for port in self.registry.ports() {
+                let was = registry::status(&port, now, self.lease);
+                if port.is_alive() {
+                    port.renew(now);
+                } else if was == AgentStatus::Inactive && port.tell_inactive() {
+                    self.core.event(EventKind::Inactive {
+                        agent: port.id.clone(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Ends the runtime, in a task of its own.
+    pub(super) async fn shut_down(self: &Arc<Self>) -> Result<()> {
+        if !self.open.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let inner = Arc::clone(self);
+        let ended = tokio::spawn(async move { inner.end().await }).await;
+        ended.unwrap_or_else(|error| Err(error.into()))
+    }
+
+    async fn end(self: &Arc<Self>) -> Result<()> {
+        let grace = self.core.options.shutdown_grace;
+        let roots = self.registry.ports();
+        let stops: Vec<_> = roots
+            .into_iter()
+            .filter(|port| port.parent.is_none())
+            .map(|port| Arc::clone(&self.supervisor).stop(port, grace))
+            .collect();
+        futures_util::future::join_all(stops).await;
+        self.supervisor.close();
+        self.stop_heartbeat.notify_one();
+        self.outboxes.poke_all();
+        self.core.tasks.close();
+        if tokio::time::timeout(grace, self.core.tasks.wait()).await.is_err() {
+            tracing::warn!("tasks of the runtime outlived the grace period");
+        }
+        self.core.engine.close().await?;
+        Ok(())
+    }
+
+    fn watches(
+        &self,
+    ) -> std::sync::MutexGuard<
+        '_,
+        std::collections::BTreeMap<AgentId, std::collections::BTreeSet<AgentId>>,
+    > {
+        self.watches
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,290 @@
+//! What durable handlers have sent to targets that had no room, were not here, or keep no inbox.
+//!
+//! Such a message is committed to its sender's outbox. One worker a sender brings its entries on their way, in order for
+//! each target: into an inbox by one batch that also takes the entry out, or into a mailbox. An entry whose target is
+//! unknown waits for it to be spawned, at most [`OUTBOX_PATIENCE`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::Inner;
+use crate::actor::{Draft, Handle, Host, SendError, Sending};
+use crate::model::limits::{OUTBOX_ENTRIES_MAX, OUTBOX_PATIENCE};
+use crate::model::{AgentId, Envelope, decode_envelope};
+use crate::store::{Batch, CommitError, Op, OutboxEntry, StoreError};
+
+const PAGE: usize = 256;
+
+/// The outboxes of all senders of one runtime.
+#[derive(Debug, Default)]
+pub(super) struct Outboxes {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    workers: BTreeMap<AgentId, Arc<Notify>>,
+    /// Entries in each outbox, planned ones counted.
+    entries: BTreeMap<AgentId, usize>,
+}
+
+impl Outboxes {
+    /// Whether a sender's outbox is empty: only then may a message pass it by.
+    pub(super) fn is_clear(&self, sender: &AgentId) -> bool {
+        !self.state().entries.contains_key(sender)
+    }
+
+    pub(super) fn has_room(&self, sender: &AgentId) -> bool {
+        let state = self.state();
+        state.entries.get(sender).is_none_or(|entries| *entries < OUTBOX_ENTRIES_MAX)
+    }
+
+    /// An entry is about to be committed.
+    pub(super) fn entered(&self, sender: &AgentId) {
+        *self.state().entries.entry(sender.clone()).or_default() += 1;
+    }
+
+    /// An entry was taken out, or not committed after all.
+    pub(super) fn left(&self, sender: &AgentId) {
+        let mut state = self.state();
+        if let Some(entries) = state.entries.get_mut(sender) {
+            *entries = entries.saturating_sub(1);
+            if *entries == 0 {
+                state.entries.remove(sender);
+            }
+        }
+    }
+
+    /// There is something to do for a sender.
+    pub(super) fn poke(&self, inner: &Arc<Inner>, sender: &AgentId) {
+        let mut state = self.state();
+        if let Some(worker) = state.workers.get(sender) {
+            worker.notify_one();
+            return;
+        }
+        let notify = Arc::new(Notify::new());
+        state.workers.insert(sender.clone(), Arc::clone(&notify));
+        drop(state);
+        let inner_task = Arc::clone(inner);
+        let sender = sender.clone();
+        inner.core.tasks.spawn(async move {
+            work(&inner_task, &sender, &notify).await;
+        });
+    }
+
+    /// An agent was spawned: whoever waits for it looks again.
+    pub(super) fn poke_all(&self) {
+        for worker in self.state().workers.values() {
+            worker.notify_one();
+        }
+    }
+
+    /// Begins with what an earlier process left.
+    pub(super) async fn recover(&self, inner: &Arc<Inner>) -> Result<(), StoreError> {
+        let mut after: Option<AgentId> = None;
+        loop {
+            let engine = &inner.core.engine;
+            let page = engine.outbox_agents(after.as_ref(), PAGE).await?;
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
+            after = Some(last.clone());
+            for sender in page {
+                let mut count = 0;
+                let mut seq = 0;
+                loop {
+                    let entries = engine.outbox_page(&sender, seq, PAGE).await?;
+                    let Some(last) = entries.last() else { break };
+                    seq = last.seq;
+                    count += entries.len();
+                }
+                self.state().entries.insert(sender.clone(), count);
+                self.poke(inner, &sender);
+            }
+        }
+    }
+
+    /// Ends a worker that found its outbox empty. False when something has come since.
+    fn retire(&self, sender: &AgentId) -> bool {
+        let mut state = self.state();
+        let done = !state.entries.contains_key(sender);
+        if done {
+            state.workers.remove(sender);
+        }
+        done
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Brings one sender's entries on their way until none is left.
+async fn work(inner: &Arc<Inner>, sender: &AgentId, notify: &Notify) {
+    loop {
+        let waits = match pass(inner, sender).await {
+            Ok(()) => Duration::from_secs(5),
+            Err(error) => {
+                tracing::warn!(agent = %sender, %error, "the outbox can't be worked on: trying again");
+                Duration::from_secs(1)
+            }
+        };
+        if inner.outboxes.retire(sender) || !inner.is_open() {
+            return;
+        }
+        // Waking early or late is both safe: each pass looks at everything.
+        let _ = tokio::time::timeout(waits, notify.notified()).await;
+    }
+}
+
+/// Why an entry stays where it is.
+enum Stays {
+    /// Its target is not here, or has no room: so do those behind it for the same target.
+    Blocked,
+}
+
+/// One pass over an outbox.
+async fn pass(inner: &Arc<Inner>, sender: &AgentId) -> Result<(), StoreError> {
+    let mut after = 0;
+    let mut blocked = BTreeSet::new();
+    loop {
+        let page = inner.core.engine.outbox_page(sender, after, PAGE).await?;
+        let Some(last) = page.last() else {
+            return Ok(());
+        };
+        after = last.seq;
+        for entry in page {
+            let envelope = match decode_envelope(&entry.envelope, &*inner.core.clock) {
+                Ok(envelope) => envelope,
+                Err(error) => {
+                    bury(inner, sender, &entry, None, error.to_string()).await;
+                    continue;
+                }
+            };
+            let target = envelope.target.clone();
+            if blocked.contains(&target) {
+                continue;
+            }
+            if let Err(Stays::Blocked) = send(inner, sender, &entry, envelope).await {
+                blocked.insert(target);
+            }
+        }
+    }
+}
+
+/// Brings one entry on its way.
+async fn send(
+    inner: &Arc<Inner>,
+    sender: &AgentId,
+    entry: &OutboxEntry,
+    envelope: Envelope,
+) -> Result<(), Stays> {
+    let id = envelope.id;
+    let target = envelope.target.clone();
+    let age = inner.core.clock.unix().saturating_sub(id.unix());
+    let remove = Op::OutboxRemove {
+        agent: sender.clone(),
+        seq: entry.seq,
+    };
+    let port = inner.port(&target);
+    let kept = port.as_ref().is_some_and(|port| port.window.is_some())
+        || (port.is_none() && inner.registry.is_kept(&target));
+    if port.is_none() && !kept {
+        if age < OUTBOX_PATIENCE {
+            return Err(Stays::Blocked);
+        }
+        let reason = format!("no agent `{target}` was spawned within {OUTBOX_PATIENCE:?}");
+        bury(inner, sender, entry, Some(envelope), reason).await;
+        return Ok(());
+    }
+    let draft = draft_of(inner, envelope);
+    if kept {
+        let batch = Batch::new().with(remove);
+        return match Arc::clone(inner).append(draft, batch).await {
+            Ok(()) | Err(SendError::Commit(CommitError::Gone { .. })) => {
+                inner.outboxes.left(sender);
+                Ok(())
+            }
+            Err(error) => Err(inner.keep(&target, &error)),
+        };
+    }
+    let sent = match inner.send(draft) {
+        Sending::Done(done) => done,
+        Sending::Wait(wait) => wait.await,
+    };
+    match sent {
+        Ok(()) => {
+            if let Err(error) = inner.core.engine.commit(Batch::new().with(remove)).await {
+                tracing::warn!(agent = %sender, %error, "a sent entry is still in the outbox");
+            }
+            inner.outboxes.left(sender);
+            Ok(())
+        }
+        Err(error @ (SendError::UnknownMessageType { .. } | SendError::Payload(_))) => {
+            if let Ok(envelope) = decode_envelope(&entry.envelope, &*inner.core.clock) {
+                bury(inner, sender, entry, Some(envelope), error.to_string()).await;
+            }
+            Ok(())
+        }
+        Err(error) => Err(inner.keep(&target, &error)),
+    }
+}
+
+impl Inner {
+    fn keep(&self, target: &AgentId, error: &SendError) -> Stays {
+        tracing::debug!(%target, %error, "an outbox entry stays");
+        Stays::Blocked
+    }
+}
+
+/// The message that an entry stands for.
+fn draft_of(inner: &Arc<Inner>, envelope: Envelope) -> Draft {
+    let host: Arc<dyn Host> = Arc::clone(inner) as _;
+    let to = Arc::new(Handle {
+        port: inner.port(&envelope.target),
+        id: envelope.target,
+        host,
+    });
+    let mut draft = Draft::new(to, None);
+    draft.id = Some(envelope.id);
+    draft.sender = envelope.sender;
+    draft.message_type = envelope.message_type;
+    draft.payload = envelope.payload;
+    draft.meta = envelope.meta;
+    draft
+}
+
+/// Gives an entry up.
+async fn bury(
+    inner: &Arc<Inner>,
+    sender: &AgentId,
+    entry: &OutboxEntry,
+    envelope: Option<Envelope>,
+    reason: String,
+) {
+    let (target, id) = envelope.map_or_else(
+        || (sender.clone(), crate::actor::NO_ID),
+        |envelope| (envelope.target, envelope.id),
+    );
+    let batch = Batch::new()
+        .with(Op::OutboxRemove {
+            agent: sender.clone(),
+            seq: entry.seq,
+        })
+        .with(Op::DeadPut {
+            agent: target,
+            id,
+            envelope: entry.envelope.clone(),
+            reason,
+            at_unix_ms: inner.core.unix_ms(),
+            attempts: 0,
+            history: Vec::new(),
+        });
+    match inner.core.engine.commit(batch).await {
+        Ok(_) | Err(CommitError::Gone { .. }) => inner.outboxes.left(sender),
+        Err(error) => tracing::warn!(agent = %sender, %error, "an outbox entry can't be buried yet"),
+    }
+}

@@ -1,0 +1,471 @@
+//! The life of an envelope: make, resolve, admit, coordinate, seal, carry, open, dispatch, commit, settle.
+//!
+//! This file holds the first six, in that order; admit, coordinate and seal have nothing to do at level `direct`. The rest
+//! happens where the handler runs: `actor::pump` and `actor::settle`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use super::Inner;
+use crate::actor::{
+    Asker, Boxed, DeadLetter, Delivered, Delivery, Draft, EndReason, Host, NO_ID, Planned, Port,
+    Route, SendError, Sending, Window,
+};
+use crate::model::limits::INBOX_ENTRIES_MAX;
+use crate::model::{AgentId, Envelope, MessageId, Payload, PayloadError, Priority, encode_envelope};
+use crate::store::{Batch, BoxFuture, CommitError, Committed, Op};
+
+impl Inner {
+    /// Sends one message, whose terms are settled, on its way.
+    pub(super) fn send_draft(&self, draft: Draft) -> Sending {
+        if !self.open.load(Ordering::Acquire) {
+            return Sending::Done(Err(SendError::ShutDown));
+        }
+        if let Err(error) = self.check_size(&draft.payload) {
+            return Sending::Done(Err(error));
+        }
+        let Some(port) = self.resolve(&draft) else {
+            return self.to_nobody(draft);
+        };
+        let route = match route(&port, &draft) {
+            Ok(route) => route,
+            Err(error) => return Sending::Done(Err(error)),
+        };
+        if let Some(window) = &port.window {
+            let window = Arc::clone(window);
+            return Sending::Wait(self.append_to(window, port, route, draft, Batch::new()));
+        }
+        self.carry(&port, draft, route)
+    }
+
+    /// Step 1, make: the envelope of a message.
+    fn make(draft: Draft, route: Route) -> (Delivery, bool) {
+        let wait = !draft.try_now;
+        let envelope = Envelope {
+            id: draft.id.unwrap_or(NO_ID),
+            sender: draft.sender,
+            target: draft.to.id.clone(),
+            message_type: draft.message_type,
+            payload: draft.payload,
+            meta: draft.meta,
+        };
+        let delivery = Delivery {
+            envelope,
+            route,
+            pool: draft.pool,
+            asker: draft.asker,
+            claim: None,
+        };
+        (delivery, wait)
+    }
+
+    fn check_size(&self, payload: &Payload) -> Result<(), SendError> {
+        let bytes_max = self.core.options.payload_bytes_max;
+        match payload.encoded_len() {
+            Some(bytes) if bytes > bytes_max => {
+                Err(PayloadError::TooLarge { bytes, bytes_max }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Step 2, resolve: who takes it. A ref keeps the port that it was made for; once that has ended, the router knows.
+    fn resolve(&self, draft: &Draft) -> Option<Arc<Port>> {
+        match &draft.to.port {
+            Some(port) if !port.has_ended() => Some(Arc::clone(port)),
+            _ => self.port(&draft.to.id),
+        }
+    }
+
+    /// Nobody here takes it: an error for an ask, a dead letter for a tell. What is for a durable agent that does not run
+    /// now waits in its inbox.
+    fn to_nobody(&self, draft: Draft) -> Sending {
+        let target = draft.to.id.clone();
+        if target.node().is_some() {
+            return Sending::Done(Err(SendError::NoLink { target }));
+        }
+        let asks = draft.asker.wants_reply() || draft.asker.wants_stream();
+        if asks {
+            let ended = draft.to.port.as_ref().and_then(|port| port.end());
+            return Sending::Done(Err(match ended {
+                Some(EndReason::Failed(_)) => SendError::Failed { target },
+                Some(EndReason::Stopped) => SendError::Stopped { target },
+                None if self.is_known(&target) => SendError::Stopped { target },
+                None => SendError::UnknownAgent { target },
+            }));
+        }
+        if self.is_known(&target) {
+            return Sending::Wait(self.append_unattended(draft, Batch::new()));
+        }
+        let (delivery, _) = Self::make(draft, Route::default());
+        self.dead_letter(DeadLetter {
+            reason: format!("no agent `{target}` is known here"),
+            envelope: delivery.envelope,
+        });
+        Sending::Done(Ok(()))
+    }
+
+    /// Step 6, carry, to an agent without an inbox: into a mailbox.
+    fn carry(&self, port: &Arc<Port>, draft: Draft, route: Route) -> Sending {
+        let (delivery, wait) = Self::make(draft, route);
+        match port.deliver(delivery, wait) {
+            Delivered::Accepted => Sending::Done(Ok(())),
+            Delivered::Refused(delivery) => Sending::Done(Err(full(*delivery))),
+            Delivered::Dropped(delivery) => {
+                self.dropped(*delivery);
+                Sending::Done(Ok(()))
+            }
+            Delivered::Closed(delivery) => Sending::Done(self.closed(port, *delivery)),
+            Delivered::Wait(line) => {
+                let inner = self.me();
+                let port = Arc::clone(port);
+                Sending::Wait(Box::pin(async move {
+                    match line.await {
+                        Ok(()) => Ok(()),
+                        Err(delivery) => inner.closed(&port, *delivery),
+                    }
+                }))
+            }
+        }
+    }
+
+    /// The agent ended before it took the message.
+    fn closed(&self, port: &Port, delivery: Delivery) -> Result<(), SendError> {
+        let target = port.id.clone();
+        let failed = matches!(port.end(), Some(EndReason::Failed(_)));
+        if delivery.asker.wants_reply() || delivery.asker.wants_stream() {
+            delivery.asker.disarm();
+            return Err(if failed {
+                SendError::Failed { target }
+            } else {
+                SendError::Stopped { target }
+            });
+        }
+        let what = if failed { "has failed" } else { "was stopped" };
+        self.dead_letter(DeadLetter {
+            reason: format!("`{target}` {what}"),
+            envelope: delivery.envelope,
+        });
+        Ok(())
+    }
+
+    /// A full mailbox gave this one up, as its agent declares.
+    fn dropped(&self, delivery: Delivery) {
+        self.core.counters.dropped.fetch_add(1, Ordering::Relaxed);
+        let failure = crate::model::Failure::new(
+            crate::model::FailureCode::MAILBOX_FULL,
+            format!("the mailbox of `{}` is full", delivery.envelope.target),
+        );
+        delivery.asker.answer(Err(failure));
+        self.dead_letter(DeadLetter {
+            reason: "the mailbox was full".to_owned(),
+            envelope: delivery.envelope,
+        });
+    }
+
+    /// Step 6, carry, to a durable agent: into its inbox first.
+    pub(super) fn append_to(
+        &self,
+        window: Arc<Window>,
+        port: Arc<Port>,
+        route: Route,
+        draft: Draft,
+        batch: Batch,
+    ) -> Boxed<'static, Result<(), SendError>> {
+        let inner = self.me();
+        Box::pin(async move {
+            let waits = !draft.try_now && port.declaration.overflow == crate::actor::Overflow::Wait;
+            let room = if waits {
+                window.make_room().await
+            } else {
+                window.try_make_room()
+            };
+            if !room {
+                return Err(SendError::InboxFull {
+                    target: port.id.clone(),
+                    entries: INBOX_ENTRIES_MAX,
+                });
+            }
+            let (mut delivery, _) = Self::make(draft, route);
+            let stored = inner.settle_envelope(&mut delivery.envelope);
+            let stored = stored.inspect_err(|_| window.give_room_back())?;
+            let id = delivery.envelope.id;
+            let asker = std::mem::replace(&mut delivery.asker, Asker::nobody());
+            if delivery.envelope.meta.expects_reply {
+                window.expect(id, asker);
+            }
+            let lane = delivery.envelope.meta.priority;
+            let batch = batch.with(Op::InboxAppend {
+                agent: port.id.clone(),
+                lane,
+                id,
+                envelope: stored.clone(),
+            });
+            let commit = inner.core.engine.commit(batch);
+            Appending {
+                landing: Some(Landing {
+                    window,
+                    delivery,
+                    lane,
+                    id,
+                    stored,
+                }),
+                commit: Some(commit),
+                inner,
+            }
+            .await
+        })
+    }
+
+    /// Gives an envelope its id and its bytes.
+    fn settle_envelope(&self, envelope: &mut Envelope) -> Result<bytes::Bytes, SendError> {
+        if envelope.id == NO_ID {
+            envelope.id = self.core.new_id();
+        }
+        let bytes_max = self.core.options.payload_bytes_max;
+        encode_envelope(envelope, &*self.core.clock, bytes_max).map_err(|error| match error {
+            crate::model::RecordError::Payload(error) => error.into(),
+            other => SendError::Payload(PayloadError::Codec(crate::model::CodecError::Encode {
+                codec: crate::model::Codec::MessagePack,
+                reason: other.to_string(),
+            })),
+        })
+    }
+
+    /// Into the inbox of a durable agent that does not run now.
+    pub(super) fn append_unattended(
+        &self,
+        draft: Draft,
+        batch: Batch,
+    ) -> Boxed<'static, Result<(), SendError>> {
+        let inner = self.me();
+        Box::pin(async move {
+            let target = draft.to.id.clone();
+            let counts = inner.core.engine.inbox_counts(&target).await?;
+            if counts.iter().sum::<u64>() >= INBOX_ENTRIES_MAX as u64 {
+                return Err(SendError::InboxFull {
+                    target,
+                    entries: INBOX_ENTRIES_MAX,
+                });
+            }
+            let (mut delivery, _) = Self::make(draft, Route::default());
+            let envelope = inner.settle_envelope(&mut delivery.envelope)?;
+            let batch = batch.with(Op::InboxAppend {
+                agent: target.clone(),
+                lane: delivery.envelope.meta.priority,
+                id: delivery.envelope.id,
+                envelope,
+            });
+            inner.core.engine.commit(batch).await?;
+            // It may have been spawned meanwhile.
+            if let Some(window) = inner.port(&target).and_then(|port| port.window.clone()) {
+                window.missed();
+            }
+            Ok(())
+        })
+    }
+
+    /// Adds a message of a durable handler to the handler's batch.
+    pub(super) fn plan_draft(&self, draft: Draft, batch: &mut Batch) -> Planned {
+        let sender = draft.sender.clone();
+        let port = self.resolve(&draft);
+        let target = draft.to.id.clone();
+        let priority = draft.meta.priority;
+        let direct = port.as_ref().and_then(|port| {
+            let window = port.window.clone()?;
+            let route = route(port, &draft).ok()?;
+            (self.outboxes.is_clear(&sender) && window.try_make_room()).then_some((window, route))
+        });
+        let route = direct.as_ref().map_or_else(Route::default, |(_, route)| *route);
+        let (mut delivery, _) = Self::make(draft, route);
+        let stored = match self.settle_envelope(&mut delivery.envelope) {
+            Ok(stored) => stored,
+            Err(error) => {
+                if let Some((window, _)) = direct {
+                    window.give_room_back();
+                }
+                return self.plan_dead(delivery.envelope, &error, batch);
+            }
+        };
+        if let Some((window, _)) = direct {
+            let id = delivery.envelope.id;
+            batch.push(Op::InboxAppend {
+                agent: target,
+                lane: priority,
+                id,
+                envelope: stored.clone(),
+            });
+            let landing = Landing {
+                window,
+                delivery,
+                lane: priority,
+                id,
+                stored,
+            };
+            return landing.planned();
+        }
+        batch.push(Op::OutboxPut {
+            agent: sender.clone(),
+            envelope: stored,
+        });
+        self.outboxes.entered(&sender);
+        Planned::Outbox(sender)
+    }
+
+    /// A message that can't be encoded is a dead letter without its payload.
+    fn plan_dead(&self, mut envelope: Envelope, error: &SendError, batch: &mut Batch) -> Planned {
+        envelope.payload = Payload::empty();
+        let bytes = self.settle_envelope(&mut envelope).unwrap_or_default();
+        batch.push(Op::DeadPut {
+            agent: envelope.target.clone(),
+            id: envelope.id,
+            envelope: bytes,
+            reason: error.to_string(),
+            at_unix_ms: self.core.unix_ms(),
+            attempts: 0,
+            history: Vec::new(),
+        });
+        Planned::Dead
+    }
+}
+
+/// The handler that a message is for, if it may be asked in this way.
+fn route(port: &Port, draft: &Draft) -> Result<Route, SendError> {
+    let known = draft.route.or_else(|| port.route(&draft.message_type));
+    let Some(route) = known else {
+        return Err(SendError::UnknownMessageType {
+            target: port.id.clone(),
+            message_type: draft.message_type.clone(),
+            handled: port.table.message_types(),
+        });
+    };
+    let target = port.id.clone();
+    let message_type = draft.message_type.clone();
+    if route.streams && draft.asker.wants_reply() {
+        return Err(SendError::AnswersByStream {
+            target,
+            message_type,
+        });
+    }
+    if !route.streams && draft.asker.wants_stream() {
+        return Err(SendError::AnswersOnce {
+            target,
+            message_type,
+        });
+    }
+    Ok(route)
+}
+
+fn full(mut delivery: Delivery) -> SendError {
+    delivery.asker = Asker::nobody();
+    SendError::MailboxFull(Box::new(delivery.envelope))
+}
+
+/// A message on its way into an inbox: dropped by its sender, it still gets there.
+struct Appending {
+    inner: Arc<Inner>,
+    commit: Option<BoxFuture<'static, Result<Committed, CommitError>>>,
+    landing: Option<Landing>,
+}
+
+/// What there is to do when it is in.
+struct Landing {
+    window: Arc<Window>,
+    delivery: Delivery,
+    lane: Priority,
+    id: MessageId,
+    stored: bytes::Bytes,
+}
+
+impl Landing {
+    fn planned(mut self) -> Planned {
+        self.claim(0);
+        Planned::Inbox(self.window, Box::new(self.delivery))
+    }
+
+    fn claim(&mut self, seq: u64) {
+        self.delivery.claim = Some(crate::actor::Claim {
+            lane: self.lane,
+            seq,
+            id: self.id,
+            attempts: 0,
+            stored: self.stored.clone(),
+            conflicts: 0,
+        });
+    }
+
+    fn land(mut self, committed: Result<Committed, CommitError>) -> Result<(), SendError> {
+        match committed {
+            Ok(committed) => {
+                let seq = committed.seqs.last().copied().unwrap_or_default();
+                self.claim(seq);
+                self.window.arrived(seq, self.delivery);
+                Ok(())
+            }
+            Err(error) => {
+                for asker in self.window.forget(self.id) {
+                    asker.disarm();
+                }
+                self.window.give_room_back();
+                Err(error.into())
+            }
+        }
+    }
+}
+
+impl Future for Appending {
+    type Output = Result<(), SendError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(commit) = &mut self.commit else {
+            return Poll::Pending;
+        };
+        let committed = std::task::ready!(commit.as_mut().poll(cx));
+        self.commit = None;
+        let landed = self.landing.take().map(|landing| landing.land(committed));
+        Poll::Ready(landed.unwrap_or(Ok(())))
+    }
+}
+
+impl Drop for Appending {
+    fn drop(&mut self) {
+        if let (Some(commit), Some(landing)) = (self.commit.take(), self.landing.take()) {
+            self.inner.core.tasks.spawn(async move {
+                let _ = landing.land(commit.await);
+            });
+        }
+    }
+}
+
+impl Inner {
+    /// The batch of a planned message is durable.
+    pub(super) fn release_planned(&self, planned: Planned, seq: u64) {
+        match planned {
+            Planned::Inbox(window, mut delivery) => {
+                if let Some(claim) = &mut delivery.claim {
+                    claim.seq = seq;
+                }
+                window.arrived(seq, *delivery);
+            }
+            Planned::Outbox(sender) => self.outboxes.poke(&self.me(), &sender),
+            Planned::Dead => {}
+        }
+    }
+
+    /// The batch of a planned message did not come about.
+    pub(super) fn withdraw_planned(&self, planned: Planned) {
+        match planned {
+            Planned::Inbox(window, _) => window.give_room_back(),
+            Planned::Outbox(sender) => self.outboxes.left(&sender),
+            Planned::Dead => {}
+        }
+    }
+
+    /// Whether this is a durable agent that was spawned here before.
+    fn is_known(&self, id: &AgentId) -> bool {
+        self.registry.is_kept(id)
+    }
+}
