@@ -175,33 +175,34 @@ pub(crate) fn stand_in(block: &Block, names: &Names) -> TokenStream {
         #quiet
         mod #module {
             #[derive(Debug)]
-            pub struct #reference #params(
-                #names::AgentRef,
-                ::core::marker::PhantomData<fn() -> (#(#used,)* #(&#lifetimes (),)*)>,
-            );
-
-            impl #generics #reference #arguments {
-                pub fn __mas_ref<__MasA>(&self) -> &#names::AgentRef<__MasA> {
-                    ::core::unreachable!()
-                }
-
-                pub fn attach(_: &#names::Runtime, _: &str) -> #names::Result<Self> {
-                    ::core::unreachable!()
-                }
-            }
-
-            impl #generics ::core::ops::Deref for #reference #arguments {
-                type Target = #names::AgentRef;
-
-                fn deref(&self) -> &Self::Target {
-                    &self.0
-                }
-            }
+            pub struct #reference #params(::core::marker::PhantomData<fn() -> (#(#used,)* #(&#lifetimes (),)*)>);
         }
 
         #(#conditions)*
         #[allow(unused_imports)]
         use #module::*;
+
+        #(#conditions)*
+        #quiet
+        impl #generics #module::#reference #arguments {
+            pub fn attach(_: &#names::Runtime, _: &str) -> #names::Result<Self> {
+                ::core::unreachable!()
+            }
+
+            pub fn __mas_ref<__MasA>(&self) -> &#names::AgentRef<__MasA> {
+                ::core::unreachable!()
+            }
+        }
+
+        #(#conditions)*
+        #quiet
+        impl #generics ::core::ops::Deref for #module::#reference #arguments {
+            type Target = #names::AgentRef;
+
+            fn deref(&self) -> &Self::Target {
+                ::core::unreachable!()
+            }
+        }
     }
 }
 

@@ -35,14 +35,19 @@ impl Role {
         let role = [Self::On, Self::Start, Self::Stop, Self::Any]
             .into_iter()
             .find(|role| last.ident == role.name())?;
-        let first = path.segments.first()?;
-        let ours = path.segments.len() == 1
-            || first.ident == "mas"
-            || krate
-                .and_then(|krate| krate.segments.first())
-                .is_some_and(|krate| krate.ident == first.ident);
-        ours.then_some(role)
+        is_ours(path, krate).then_some(role)
     }
+}
+
+/// Whether a path is one word, or stands under `mas` or the user's crate path.
+pub(crate) fn is_ours(path: &Path, krate: Option<&Path>) -> bool {
+    let Some(first) = path.segments.first() else {
+        return false;
+    };
+    let krate = krate.and_then(|krate| krate.segments.first());
+    path.segments.len() == 1
+        || first.ident == "mas"
+        || krate.is_some_and(|krate| krate.ident == first.ident)
 }
 
 /// The message type of an `#[on("..")]`.

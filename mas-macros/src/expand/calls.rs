@@ -11,7 +11,8 @@ use syn::{Ident, Type};
 use super::attrs;
 use super::dispatch::{owned, reference};
 use crate::model::Block;
-use crate::model::handler::{Handler, Reply};
+use crate::model::handler::Handler;
+use crate::model::reply::Reply;
 use crate::model::types;
 use crate::names::{self, Names};
 
@@ -22,11 +23,10 @@ pub(crate) fn expand(block: &Block, names: &Names) -> TokenStream {
     let mut calls = TokenStream::new();
     for handler in &block.handlers {
         // A second method of one name is the compiler's to refuse, once.
-        if seen.contains(&&handler.name) && !attrs::conditional(&handler.attrs) {
-            continue;
+        if !seen.contains(&&handler.name) || attrs::conditional(&handler.attrs) {
+            seen.push(&handler.name);
+            calls.extend(call(block, handler, names));
         }
-        seen.push(&handler.name);
-        calls.extend(call(block, handler, names));
     }
     if calls.is_empty() {
         return calls;
@@ -38,7 +38,6 @@ pub(crate) fn expand(block: &Block, names: &Names) -> TokenStream {
     quote! {
         #(#conditions)*
         #quiet
-        #[automatically_derived]
         impl #generics #reference #bounds {
             #calls
         }
@@ -48,6 +47,7 @@ pub(crate) fn expand(block: &Block, names: &Names) -> TokenStream {
 /// The typed call of one handler.
 fn call(block: &Block, handler: &Handler, names: &Names) -> Option<TokenStream> {
     let (index, message_type) = handler.types.first()?;
+    let message_type = message_type.value();
     if names::RESERVED.contains(&handler.name.unraw().to_string().as_str()) {
         return None;
     }
@@ -62,7 +62,7 @@ fn call(block: &Block, handler: &Handler, names: &Names) -> Option<TokenStream> 
     let doc = (!attrs::documented(&handler.attrs)).then(|| {
         let doc = format!(
             "Sends `{}` with its payload, and gives the reply.",
-            message_type.value()
+            message_type
         );
         quote!(#[doc = #doc])
     });

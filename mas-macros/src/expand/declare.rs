@@ -3,7 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Generics, Ident, Type, WherePredicate, parse_quote};
+use syn::{Generics, Ident, LitStr, Type, WherePredicate, parse_quote};
 
 use super::attrs;
 use crate::model::Declared;
@@ -40,12 +40,13 @@ fn impls(declared: &Declared, names: &Names, reference: &Ident) -> TokenStream {
     let (generics, types, bounds) = item.generics.split_for_impl();
     let conditions = attrs::conditions(&item.attrs);
     let quiet = attrs::quiet();
-    let head = quote!(#(#conditions)* #quiet #[automatically_derived]);
+    let inherent = quote!(#(#conditions)* #quiet);
+    let head = quote!(#inherent #[automatically_derived]);
     let target = quote!(#names::AgentRef<#agent #types>);
     let declare = declare(declared, names, reference);
     let name = reference.to_string();
     quote! {
-        #head
+        #inherent
         impl #generics #reference #types #bounds {
             /// The ref of an agent that runs already, here or (`name@node`) elsewhere.
             ///
@@ -143,10 +144,14 @@ fn settings(declared: &Declared, names: &Names) -> TokenStream {
     let (args, id) = (&declared.args, &declared.id);
     let mut settings = quote!(#names::Declaration::new(#id));
     let mut add = |call: TokenStream| settings.extend(quote!(.#call));
-    for word in &args.capabilities {
+    for word in args.capabilities.iter().map(LitStr::value) {
         add(quote!(capability(#word)));
     }
-    for (key, value) in &args.metadata {
+    for (key, value) in args
+        .metadata
+        .iter()
+        .map(|(key, value)| (key, value.value()))
+    {
         add(quote!(metadata(#key, #value)));
     }
     if args.state.is_some() {

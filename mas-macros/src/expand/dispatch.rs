@@ -9,7 +9,9 @@ use syn::{Ident, Type};
 
 use super::attrs;
 use crate::model::Block;
-use crate::model::handler::{Handler, Hook, Outcome, Param, Reply};
+use crate::model::handler::{Handler, Hook};
+use crate::model::params::Param;
+use crate::model::reply::{Outcome, Reply};
 use crate::model::types;
 use crate::names::{self, Names};
 
@@ -87,6 +89,7 @@ fn entries(handler: &Handler, names: &Names) -> Vec<TokenStream> {
         .types
         .iter()
         .map(|(index, message_type)| {
+            let message_type = message_type.value();
             quote!(#(#conditions)* #names::HandlerSpec::#kind(#index, #message_type) #streams)
         })
         .collect();

@@ -1,10 +1,12 @@
 //! An item as an agent: what `#[agent]` found on a struct, or the handlers of an impl block.
 //!
-//! `handler` reads one method, `types` looks into the types that it names. Faults of one attribute or one method are
+//! `handler` reads one method, `params` what it is given, `reply` what it gives back; `types` looks into types. Faults of one attribute or one method are
 //! found here, rules over all of them in `check`. A method that has a fault stays in the model, marked, so that what
 //! calls it keeps compiling.
 
 pub(crate) mod handler;
+pub(crate) mod params;
+pub(crate) mod reply;
 pub(crate) mod types;
 
 use proc_macro2::TokenStream;
@@ -12,7 +14,8 @@ use syn::ext::IdentExt;
 use syn::{Attribute, GenericParam, Ident, ImplItem, ItemImpl, ItemStruct, Meta, Path, Type};
 
 use crate::attr::agent::{self, AgentArgs};
-use crate::attr::on::Role;
+use crate::attr::on::{self, Role};
+use crate::expand::attrs;
 use crate::faults::Faults;
 use crate::names;
 use handler::{Handler, Hook, Method};
@@ -107,6 +110,26 @@ impl Block {
         }
         block.item.items = items;
         Ok(block)
+    }
+
+    /// Whether each method has its own name. Where not, the compiler says so, and a call of one would say it again.
+    pub(crate) fn names_differ(&self) -> bool {
+        let handlers = self
+            .handlers
+            .iter()
+            .map(|handler| (&handler.name, &handler.attrs));
+        let hooks = self
+            .start
+            .iter()
+            .chain(&self.stop)
+            .map(|hook| (&hook.name, &hook.attrs));
+        let mut names: Vec<&Ident> = handlers
+            .chain(hooks)
+            .filter(|(_, attrs)| !attrs::conditional(attrs))
+            .map(|(name, _)| name)
+            .collect();
+        names.sort();
+        names.windows(2).all(|pair| pair[0] != pair[1])
     }
 
     /// Reads one item of the block, if it carries one of our attributes.
@@ -219,22 +242,15 @@ fn refuse_conditional_roles(attrs: &mut Vec<Attribute>, krate: Option<&Path>, fa
 /// Refuses a second `#[agent]` on one item.
 fn drop_second_agent(attrs: &mut Vec<Attribute>, krate: Option<&Path>, faults: &mut Faults) {
     attrs.retain(|attr| {
-        let path = attr.path();
-        let ours = path.is_ident("agent")
-            || (path.segments.len() > 1
-                && path
-                    .segments
-                    .last()
-                    .is_some_and(|last| last.ident == "agent")
-                && path.segments.first().is_some_and(|first| {
-                    first.ident == "mas"
-                        || krate
-                            .and_then(|krate| krate.segments.first())
-                            .is_some_and(|krate| krate.ident == first.ident)
-                }));
-        if ours {
+        let second = attr
+            .path()
+            .segments
+            .last()
+            .is_some_and(|last| last.ident == "agent")
+            && on::is_ours(attr.path(), krate);
+        if second {
             faults.on(attr, "a second `#[agent]`: write all keys in one");
         }
-        !ours
+        !second
     });
 }

@@ -165,3 +165,24 @@ pub(crate) fn constant_type(argument: &Expr) -> &'static str {
         _ => "usize",
     }
 }
+
+/// A type as text for a message, without the spaces between its tokens.
+pub(crate) fn shown(ty: &Type) -> String {
+    let text = ty.to_token_stream().to_string();
+    [
+        (" :: ", "::"),
+        (" < ", "<"),
+        (" <", "<"),
+        ("< ", "<"),
+        (" >", ">"),
+        (" ,", ","),
+        ("& ", "&"),
+    ]
+    .iter()
+    .fold(text, |text, (from, to)| text.replace(from, to))
+}
+
+/// Whether two types are written alike.
+pub(crate) fn same(left: &Type, right: &Type) -> bool {
+    left.to_token_stream().to_string() == right.to_token_stream().to_string()
+}
