@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -16,44 +17,79 @@ use super::{AgentRef, Document};
 use crate::model::limits::{
     ATTEMPTS_DEFAULT, CONCURRENCY_DEFAULT, HANDLER_TIMEOUT, MAILBOX_DEFAULT, RESTARTS_DEFAULT,
 };
-use crate::model::{Failure, MessageType};
+use crate::model::{Codec, CodecError, Failure, MessageType};
 
 /// The number of a handler in its agent's table.
 pub type HandlerIndex = u16;
 
 /// What an agent may keep: any type that serde can write, read, and that has a default.
+///
+/// It is a table of functions and not a list of supertraits, so that what is missing is one error that says all of it.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` can't be an agent's state",
-    label = "not a state",
-    note = "a state derives `Default`, `serde::Serialize` and `serde::Deserialize`, and is `Send + Sync + 'static`"
+    message = "`{Self}` cannot be an agent's state: it must be `Serialize`, `Deserialize`, `Default`, `Send` and `Sync`",
+    label = "derive what is missing: `#[derive(Default, Serialize, Deserialize)]`"
 )]
-pub trait AgentState: Serialize + DeserializeOwned + Default + Send + Sync + 'static {}
+pub trait AgentState: Sized + Send + Sync + 'static {
+    /// The state of an agent that has none yet.
+    fn fresh() -> Self;
 
-impl<T: Serialize + DeserializeOwned + Default + Send + Sync + 'static> AgentState for T {}
+    /// Its bytes, as MessagePack.
+    ///
+    /// # Errors
+    /// [`CodecError`] when it refuses to be serialized.
+    fn encode(&self) -> Result<Bytes, CodecError>;
 
-/// What `#[agent]` on a struct says of it.
+    /// The state that these bytes say.
+    ///
+    /// # Errors
+    /// [`CodecError`] when they have another shape.
+    fn decode(bytes: &[u8]) -> Result<Self, CodecError>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned + Default + Send + Sync + 'static> AgentState for T {
+    fn fresh() -> Self {
+        Self::default()
+    }
+
+    fn encode(&self) -> Result<Bytes, CodecError> {
+        Codec::MessagePack.encode(self)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        Codec::MessagePack.decode(bytes)
+    }
+}
+
+/// What `#[agent]` on a struct says of it. It is written for the agent's typed ref, `WorkerRef` for `Worker`.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not declared as an agent",
-    label = "no `#[agent]` on this type",
-    note = "write `#[agent]` on its struct"
+    message = "`{A}` is not declared as an agent: write `#[agent]` on its struct",
+    label = "no `#[agent]` struct of this name is in scope",
+    note = "where its struct has `#[agent]` and stands in another module, import its ref beside it: `use workers::{{Worker, WorkerRef}};`"
 )]
-pub trait Declare: Sized + Send + Sync + 'static {
+pub trait Declare<A>: Sized {
     /// What it keeps, `()` if nothing.
     type State: AgentState;
-    /// Its typed ref: `WorkerRef` for `Worker`.
-    type Ref: From<AgentRef<Self>>;
 
     /// Its id, capabilities, bounds and policies.
     fn declaration() -> Declaration;
+
+    /// The typed ref of an agent.
+    fn from_ref(of: AgentRef<A>) -> Self;
 }
+
+/// The state of an agent.
+pub type StateOf<A> = <<A as Agent>::Ref as Declare<A>>::State;
 
 /// What `#[agent]` on an impl block makes of its handlers.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` has no handlers",
-    label = "no `#[agent] impl` for this type",
-    note = "write `#[agent] impl {Self} {{ .. }}` around its handlers"
+    message = "`{Self}` has no handlers: write `#[agent] impl {Self} {{ .. }}`",
+    label = "no `#[agent] impl` for this type"
 )]
-pub trait Agent: Declare {
+pub trait Agent: Sized + Send + Sync + 'static {
+    /// Its typed ref, which carries its declaration.
+    type Ref: Declare<Self>;
+
     /// Its handlers, each with its number.
     const HANDLERS: &'static [HandlerSpec];
 
@@ -61,7 +97,10 @@ pub trait Agent: Declare {
     fn on_start(
         &mut self,
         ctx: &mut Context<Self>,
-    ) -> impl Future<Output = Result<(), Failure>> + Send {
+    ) -> impl Future<Output = Result<(), Failure>> + Send
+    where
+        Self: Send + Sync,
+    {
         let _ = ctx;
         async { Ok(()) }
     }
@@ -70,7 +109,10 @@ pub trait Agent: Declare {
     fn on_stop(
         &mut self,
         ctx: &mut Context<Self>,
-    ) -> impl Future<Output = Result<(), Failure>> + Send {
+    ) -> impl Future<Output = Result<(), Failure>> + Send
+    where
+        Self: Send + Sync,
+    {
         let _ = ctx;
         async { Ok(()) }
     }
@@ -81,7 +123,13 @@ pub trait Agent: Declare {
         handler: HandlerIndex,
         message: Message,
         ctx: &mut Context<Self>,
-    ) -> impl Future<Output = Reply> + Send;
+    ) -> impl Future<Output = Reply> + Send
+    where
+        Self: Send + Sync,
+    {
+        let _ = (handler, ctx);
+        ready(message.unknown())
+    }
 
     /// Runs a `&self` handler.
     fn handle_shared(
@@ -89,11 +137,17 @@ pub trait Agent: Declare {
         handler: HandlerIndex,
         message: Message,
         ctx: &Context<Self>,
-    ) -> impl Future<Output = Reply> + Send;
+    ) -> impl Future<Output = Reply> + Send
+    where
+        Self: Send + Sync,
+    {
+        let _ = (handler, ctx);
+        ready(message.unknown())
+    }
 }
 
 /// One handler in an agent's table.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HandlerSpec {
     index: HandlerIndex,
     message_type: Option<&'static str>,
@@ -241,15 +295,6 @@ pub enum Strategy {
     OneForAll,
     /// The one that failed and those that were spawned after it.
     RestForOne,
-}
-
-/// How much protection an envelope gets. Only [`Level::Direct`] is built so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Level {
-    /// In process, trusted, at full speed.
-    #[default]
-    Direct,
 }
 
 /// What `#[agent(..)]` says, as plain data. Cheap to clone.
@@ -406,20 +451,27 @@ impl Declaration {
         self.hooks = Some(Arc::new(hooks.with_migrate(migrate)));
         self
     }
-
-    /// Whether anything of this agent is kept by the engine.
-    pub(crate) const fn is_kept(&self) -> bool {
-        self.durable || self.stateful
-    }
 }
 
 impl fmt::Debug for Declaration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Declaration")
             .field("id", &self.id)
+            .field("capabilities", &self.capabilities)
+            .field("metadata", &self.metadata)
             .field("durable", &self.durable)
             .field("stateful", &self.stateful)
-            .finish_non_exhaustive()
+            .field("mailbox", &self.mailbox)
+            .field("overflow", &self.overflow)
+            .field("concurrency", &self.concurrency)
+            .field("restart", &self.restart)
+            .field("strategy", &self.strategy)
+            .field("max_restarts", &self.max_restarts)
+            .field("max_attempts", &self.max_attempts)
+            .field("timeout", &self.timeout)
+            .field("state_version", &self.state_version)
+            .field("hooks", &self.hooks)
+            .finish()
     }
 }
 

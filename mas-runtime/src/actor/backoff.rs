@@ -27,10 +27,7 @@ impl Backoff {
     /// The wait before try number `tries` + 1, from 1 on.
     pub(crate) fn wait(self, tries: u32, entropy: &Entropy) -> Duration {
         let doublings = tries.saturating_sub(1).min(30);
-        let full = self
-            .first
-            .saturating_mul(1 << doublings)
-            .min(self.most);
+        let full = self.first.saturating_mul(1 << doublings).min(self.most);
         let quarter = u64::try_from(full.as_nanos() / 4).unwrap_or(u64::MAX);
         full - Duration::from_nanos(entropy.below(quarter))
     }

@@ -1,17 +1,19 @@
 //! What a handler may do besides its own fields.
 
+use std::any::Any;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::agent::Agent;
+use super::agent::{Agent, AgentState, StateOf};
 use super::agent_ref::AgentRef;
 use super::error::{SendError, SpawnError};
 use super::host::Core;
 use super::inbox::Window;
-use super::launch::{Launch, Source, Start};
+use super::launch::{Source, Spawn, Start, spawning};
 use super::port::Order;
 use super::query::{AgentRecord, Query};
 use super::send::{Ask, AskStream, Draft, Handle, Tell};
@@ -27,15 +29,17 @@ use crate::store::{Batch, Op};
 ///
 /// Everything a *durable* agent's handler does through it (state, sends, publishes, timers, the reply) is one batch: it
 /// takes effect when the message settles, all of it or nothing.
-pub struct Context<A: Agent> {
+pub struct Context<A> {
     pub(crate) turn: Arc<Turn>,
-    pub(crate) cell: Arc<StateCell<A::State>>,
-    pub(crate) window: Option<Arc<Window>>,
-    /// The state as the running `&mut self` handler has made it.
-    pub(crate) draft: Mutex<Option<DraftState<A::State>>>,
+    /// A `StateCell<StateOf<A>>`: its type stands on the methods that need it, so that a context has no bounds.
+    cell: Arc<dyn Any + Send + Sync>,
+    window: Option<Arc<Window>>,
+    /// The state as the running `&mut self` handler has made it: a `DraftState<StateOf<A>>`.
+    draft: Mutex<Option<Box<dyn Any + Send>>>,
+    agent: PhantomData<fn() -> A>,
 }
 
-impl<A: Agent> Context<A> {
+impl<A> Context<A> {
     /// The agent's own id.
     pub fn id(&self) -> &AgentId {
         &self.turn.agent
@@ -84,11 +88,13 @@ impl<A: Agent> Context<A> {
     }
 
     /// The state as it is now. It may live across an await and does not change under its holder.
-    pub fn state(&self) -> Snapshot<A::State> {
-        match &*self.draft() {
-            Some(draft) => draft.snapshot(),
-            None => self.cell.snapshot(),
-        }
+    pub fn state(&self) -> Snapshot<StateOf<A>>
+    where
+        A: Agent,
+    {
+        let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = draft.as_ref().and_then(|own| own.downcast_ref());
+        own.map_or_else(|| self.cell().snapshot(), DraftState::snapshot)
     }
 
     /// Changes the state and returns the closure's value.
@@ -96,11 +102,12 @@ impl<A: Agent> Context<A> {
     /// In a `&mut self` handler the change is kept when the message settles, and undone when it fails. In a `&self` handler
     /// it is a commit of its own, and the reply waits until it is durable. A change that the state's `validate` refuses is
     /// not made, and fails the message.
-    pub fn update_state<R>(&self, change: impl FnOnce(&mut A::State) -> R) -> R {
+    pub fn update_state<R>(&self, change: impl FnOnce(&mut StateOf<A>) -> R) -> R
+    where
+        A: Agent,
+    {
         let (value, refused) = if self.turn.cause.exclusive {
-            let mut slot = self.draft();
-            let draft = slot.get_or_insert_with(|| self.cell.draft());
-            self.cell.update(draft, change)
+            self.with_draft(|draft| self.cell().update(draft, change))
         } else {
             self.update_shared(change)
         };
@@ -111,29 +118,30 @@ impl<A: Agent> Context<A> {
     }
 
     /// Makes the state the default again, as [`Context::update_state`] would.
-    pub fn reset_state(&self) {
-        if self.turn.cause.exclusive {
-            let mut slot = self.draft();
-            StateCell::reset(slot.get_or_insert_with(|| self.cell.draft()));
-        } else {
-            self.update_state(|state| *state = A::State::default());
-        }
+    pub fn reset_state(&self)
+    where
+        A: Agent,
+    {
+        self.update_state(|state| *state = StateOf::<A>::fresh());
     }
 
     /// An update of a `&self` handler: current for everybody at once, durable soon.
     fn update_shared<R>(
         &self,
-        change: impl FnOnce(&mut A::State) -> R,
-    ) -> (R, Result<(), Failure>) {
+        change: impl FnOnce(&mut StateOf<A>) -> R,
+    ) -> (R, Result<(), Failure>)
+    where
+        A: Agent,
+    {
         let mark = self.update_mark();
         if let (Some(window), Some(mark)) = (&self.window, mark)
             && window.has_seen(mark)
         {
             // An earlier attempt of this message made the change already: it is made on a copy for its value only.
-            let mut copy = self.cell.draft();
-            return self.cell.update(&mut copy, change);
+            let mut copy = self.cell().draft();
+            return self.cell().update(&mut copy, change);
         }
-        let (value, submitted) = self.cell.update_now(change, |op| self.submit(op, mark));
+        let (value, submitted) = self.cell().update_now(change, |op| self.submit(op, mark));
         let kept = submitted.map(|commit| {
             if let Some(commit) = commit {
                 self.turn.book().commits.push(commit);
@@ -143,7 +151,10 @@ impl<A: Agent> Context<A> {
     }
 
     /// Sends an update of the state to the engine, with the mark that keeps a second attempt from making it again.
-    fn submit(&self, op: Op, mark: Option<MessageId>) -> super::turn::PendingCommit {
+    fn submit(&self, op: Op, mark: Option<MessageId>) -> super::turn::PendingCommit
+    where
+        A: Agent,
+    {
         let mut batch = Batch::default();
         batch.push(op);
         let window = self.window.clone();
@@ -151,7 +162,7 @@ impl<A: Agent> Context<A> {
             window.remember(mark, None, &mut batch);
         }
         let commit = self.core().engine.commit(batch);
-        let cell = Arc::clone(&self.cell);
+        let cell = self.shared_cell();
         Box::pin(async move {
             match commit.await {
                 Ok(_) => {
@@ -248,31 +259,22 @@ impl<A: Agent> Context<A> {
     ///
     /// # Cancel safety
     /// The start goes on when the future is dropped.
-    pub async fn spawn<B: Agent>(&self, agent: B) -> Result<B::Ref, SpawnError> {
-        self.start(Start::new(None, Source::value(agent), 1)).await
+    pub fn spawn<B: Agent<Ref = R>, R>(&self, agent: B) -> Spawn<R> {
+        self.start(Ok(Start::new(None, Source::value(agent), 1)))
     }
 
     /// As [`Context::spawn`], under another id.
     ///
     /// # Errors
     /// [`SpawnError`].
-    pub async fn spawn_as<B: Agent>(
-        &self,
-        id: impl AsRef<str>,
-        agent: B,
-    ) -> Result<B::Ref, SpawnError> {
-        let id = AgentId::new(id)?;
-        self.start(Start::new(Some(id), Source::value(agent), 1))
-            .await
+    pub fn spawn_as<B: Agent<Ref = R>, R>(&self, id: impl AsRef<str>, agent: B) -> Spawn<R> {
+        let id = AgentId::new(id).map_err(SpawnError::from);
+        self.start(id.map(|id| Start::new(Some(id), Source::value(agent), 1)))
     }
 
-    async fn start<B: Agent>(&self, start: Start<B>) -> Result<B::Ref, SpawnError> {
+    fn start<B: Agent>(&self, start: Result<Start<B>, SpawnError>) -> Spawn<B::Ref> {
         let host = Arc::clone(&self.turn.host);
-        let launch: Box<dyn Launch> = Box::new(start);
-        let port = Arc::clone(&host)
-            .launch(launch, Some(self.turn.agent.clone()))
-            .await?;
-        Ok(AgentRef::new(host, port.id.clone(), Some(port)).into())
+        spawning(host, start, Some(self.turn.agent.clone()))
     }
 
     /// Stops another agent and its children.
@@ -300,7 +302,10 @@ impl<A: Agent> Context<A> {
     ///
     /// # Errors
     /// None yet: a directory that many nodes share may be out of reach.
-    #[expect(clippy::unused_async, reason = "a directory that many nodes share answers later")]
+    #[expect(
+        clippy::unused_async,
+        reason = "a directory that many nodes share answers later"
+    )]
     pub async fn discover(&self, query: impl Into<Query>) -> Result<Vec<AgentRecord>> {
         Ok(self.turn.host.discover(&query.into()))
     }
@@ -310,7 +315,10 @@ impl<A: Agent> Context<A> {
     ///
     /// # Errors
     /// When `agent` is no id, or this agent watches too many.
-    #[expect(clippy::unused_async, reason = "an agent on another node is watched over a link")]
+    #[expect(
+        clippy::unused_async,
+        reason = "an agent on another node is watched over a link"
+    )]
     pub async fn watch(&self, agent: impl AsRef<str>) -> Result<()> {
         let watched = AgentId::new(agent)?;
         self.turn.host.watch(&self.turn.agent, &watched)
@@ -321,18 +329,22 @@ impl<A: Agent> Context<A> {
     ///
     /// # Errors
     /// When the pattern is empty or malformed, or there are too many.
-    #[expect(clippy::unused_async, reason = "a subscription that many nodes share is kept elsewhere")]
+    #[expect(
+        clippy::unused_async,
+        reason = "a subscription that many nodes share is kept elsewhere"
+    )]
     pub async fn subscribe(&self, pattern: impl AsRef<str>) -> Result<()> {
-        self.turn
-            .host
-            .subscribe(&self.turn.agent, pattern.as_ref())
+        self.turn.host.subscribe(&self.turn.agent, pattern.as_ref())
     }
 
     /// Takes a subscription back. False when there was none.
     ///
     /// # Errors
     /// None yet: as [`Context::discover`].
-    #[expect(clippy::unused_async, reason = "a subscription that many nodes share is kept elsewhere")]
+    #[expect(
+        clippy::unused_async,
+        reason = "a subscription that many nodes share is kept elsewhere"
+    )]
     pub async fn unsubscribe(&self, pattern: impl AsRef<str>) -> Result<bool> {
         let host = &self.turn.host;
         Ok(host.unsubscribe(&self.turn.agent, pattern.as_ref()))
@@ -368,7 +380,14 @@ impl<A: Agent> Context<A> {
         message_type: &str,
         payload: &P,
     ) -> Result<TimerHandle> {
-        timers::start(&self.timers()?, &self.turn, after, None, message_type, payload)
+        timers::start(
+            &self.timers()?,
+            &self.turn,
+            after,
+            None,
+            message_type,
+            payload,
+        )
     }
 
     /// Sends this agent a message again and again, the first after one period. A durable agent's timer survives a restart
@@ -386,7 +405,14 @@ impl<A: Agent> Context<A> {
             return Err(Error::msg("a timer's period must be longer than zero"));
         }
         let timers = self.timers()?;
-        timers::start(&timers, &self.turn, period, Some(period), message_type, payload)
+        timers::start(
+            &timers,
+            &self.turn,
+            period,
+            Some(period),
+            message_type,
+            payload,
+        )
     }
 
     /// Cancels a timer. False when it has fired for the last time, or was cancelled before.
@@ -419,12 +445,59 @@ impl<A: Agent> Context<A> {
         self.turn.host.core()
     }
 
-    pub(crate) fn draft(&self) -> std::sync::MutexGuard<'_, Option<DraftState<A::State>>> {
-        self.draft.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The draft that the running `&mut self` handler has made, if any.
+    pub(crate) fn take_draft(&self) -> Option<DraftState<StateOf<A>>>
+    where
+        A: Agent,
+    {
+        let mut draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = draft.take()?.downcast();
+        Some(*own.expect(OWN_STATE))
+    }
+
+    fn with_draft<R>(&self, f: impl FnOnce(&mut DraftState<StateOf<A>>) -> R) -> R
+    where
+        A: Agent,
+    {
+        let mut draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = draft.get_or_insert_with(|| Box::new(self.cell().draft()));
+        f(own.downcast_mut().expect(OWN_STATE))
+    }
+
+    fn cell(&self) -> &StateCell<StateOf<A>>
+    where
+        A: Agent,
+    {
+        self.cell.downcast_ref().expect(OWN_STATE)
+    }
+
+    fn shared_cell(&self) -> Arc<StateCell<StateOf<A>>>
+    where
+        A: Agent,
+    {
+        Arc::clone(&self.cell).downcast().expect(OWN_STATE)
     }
 }
 
-impl<A: Agent> fmt::Debug for Context<A> {
+impl<A: Agent> Context<A> {
+    pub(crate) fn new(
+        turn: Turn,
+        cell: Arc<StateCell<StateOf<A>>>,
+        window: Option<Arc<Window>>,
+    ) -> Self {
+        Self {
+            turn: Arc::new(turn),
+            cell,
+            window,
+            draft: Mutex::new(None),
+            agent: PhantomData,
+        }
+    }
+}
+
+const OWN_STATE: &str = "invariant: a context is made with its own agent's cell";
+
+impl<A> fmt::Debug for Context<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
             .field("id", self.id())

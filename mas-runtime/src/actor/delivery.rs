@@ -109,10 +109,7 @@ impl Drop for Asker {
         if matches!(self.0, Waiting::Nobody) {
             return;
         }
-        let lost = Failure::new(
-            FailureCode::STOPPED,
-            "the agent ended before it answered",
-        );
+        let lost = Failure::new(FailureCode::STOPPED, "the agent ended before it answered");
         let waiting = Self(std::mem::replace(&mut self.0, Waiting::Nobody));
         waiting.answer(Err(lost));
     }

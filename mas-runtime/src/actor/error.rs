@@ -21,7 +21,10 @@ pub enum SendError {
         target: AgentId,
     },
     /// The target has no handler for this message type.
-    #[error("`{target}` has no handler for `{message_type}`: it handles {}", list(handled))]
+    #[error(
+        "`{target}` has no handler for `{message_type}`: it handles {}",
+        list(handled)
+    )]
     UnknownMessageType {
         /// Who was asked.
         target: AgentId,
@@ -251,8 +254,6 @@ pub(crate) fn ended(target: &AgentId, reason: &EndReason) -> Failure {
             format!("`{target}` failed for good: {why}"),
         )
         .lasting(),
-        EndReason::Stopped => {
-            Failure::new(FailureCode::STOPPED, format!("`{target}` was stopped"))
-        }
+        EndReason::Stopped => Failure::new(FailureCode::STOPPED, format!("`{target}` was stopped")),
     }
 }

@@ -33,8 +33,7 @@ pub(crate) async fn run<T>(
     let mut future = pin!(future);
     let mut watchdog: Option<Watchdog> = None;
     poll_fn(|cx| {
-        let polled =
-            catch_unwind(AssertUnwindSafe(|| turn.enter(|| future.as_mut().poll(cx))));
+        let polled = catch_unwind(AssertUnwindSafe(|| turn.enter(|| future.as_mut().poll(cx))));
         match polled {
             Ok(Poll::Ready(value)) => return Poll::Ready(Ran::Done(value)),
             Ok(Poll::Pending) => {}

@@ -121,7 +121,10 @@ impl Window {
 
     /// Takes room for one entry more if there is some.
     pub(crate) fn try_make_room(&self) -> bool {
-        self.room.try_acquire().map(|permit| permit.forget()).is_ok()
+        self.room
+            .try_acquire()
+            .map(|permit| permit.forget())
+            .is_ok()
     }
 
     pub(crate) fn give_room_back(&self) {
@@ -144,7 +147,10 @@ impl Window {
         askers.is_some_and(|askers| askers.iter().any(Asker::wants_reply))
     }
 
-    pub(crate) fn sink(&self, id: MessageId) -> Option<tokio::sync::mpsc::Sender<super::delivery::Part>> {
+    pub(crate) fn sink(
+        &self,
+        id: MessageId,
+    ) -> Option<tokio::sync::mpsc::Sender<super::delivery::Part>> {
         let state = self.state();
         state.askers.get(&id)?.iter().find_map(Asker::sink)
     }
@@ -328,9 +334,7 @@ impl Window {
         for lane in Priority::ALL {
             let mut after = 0;
             loop {
-                let page = engine
-                    .inbox_page(&self.agent, lane, after, PAGE)
-                    .await?;
+                let page = engine.inbox_page(&self.agent, lane, after, PAGE).await?;
                 let Some(last) = page.last() else { break };
                 after = last.seq;
                 left_out |= !self.load_page(page);

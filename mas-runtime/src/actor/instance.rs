@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::agent::Agent;
+use super::agent::{Agent, StateOf};
 use super::context::Context;
 use super::delivery::Delivery;
 use super::guard::{self, Ran};
@@ -29,7 +29,7 @@ pub(crate) struct Instance<A: Agent> {
     pub(crate) port: Arc<Port>,
     pub(crate) number: u32,
     pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) cell: Arc<StateCell<A::State>>,
+    pub(crate) cell: Arc<StateCell<StateOf<A>>>,
     source: Source<A>,
     seat: Mutex<SeatState<A>>,
     vacated: Notify,
@@ -72,7 +72,7 @@ impl<A: Agent> Instance<A> {
         host: Arc<dyn Host>,
         port: Arc<Port>,
         number: usize,
-        cell: Arc<StateCell<A::State>>,
+        cell: Arc<StateCell<StateOf<A>>>,
         source: Source<A>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -104,12 +104,7 @@ impl<A: Agent> Instance<A> {
     }
 
     pub(crate) fn new_context(&self, turn: Turn) -> Context<A> {
-        Context {
-            turn: Arc::new(turn),
-            cell: Arc::clone(&self.cell),
-            window: self.port.window.clone(),
-            draft: Mutex::new(None),
-        }
+        Context::new(turn, Arc::clone(&self.cell), self.port.window.clone())
     }
 
     /// Takes the seat once the actor before has left it, with a fresh agent where there is a factory.
@@ -117,10 +112,7 @@ impl<A: Agent> Instance<A> {
         let left = self.vacant_seat().await;
         let value = match &self.source {
             Source::Factory(make) => Some(guard::call(|| make()).map_err(panicked)?),
-            Source::Value(value) => value
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
+            Source::Value(value) => value.lock().unwrap_or_else(PoisonError::into_inner).take(),
         };
         let seat = match (left, value) {
             (None, None) => {
@@ -128,8 +120,8 @@ impl<A: Agent> Instance<A> {
                     "the agent's value is gone: it was spawned as a value and taken before",
                 ));
             }
-            (Some(mut seat), None) => {
-                *seat.context.draft() = None;
+            (Some(seat), None) => {
+                seat.context.take_draft();
                 seat
             }
             (left, Some(agent)) => Box::new(Seat {
@@ -199,7 +191,10 @@ impl<A: Agent> Seated<A> {
             return Ok(());
         };
         let core = instance.host.core();
-        core.trace(&instance.port.id, format_args!("{name} {}", instance.number));
+        core.trace(
+            &instance.port.id,
+            format_args!("{name} {}", instance.number),
+        );
         let turn = instance.new_turn(Cause::lifecycle(name));
         let mut context = instance.new_context(turn);
         let turn = Arc::clone(&context.turn);
@@ -232,7 +227,7 @@ async fn commit_lifecycle<A: Agent>(
     instance: &Instance<A>,
     context: &Context<A>,
 ) -> Result<(), Failure> {
-    let Some(draft) = context.draft().take() else {
+    let Some(draft) = context.take_draft() else {
         return Ok(());
     };
     let op = instance.cell.publish(&draft).map_err(|error| match error {

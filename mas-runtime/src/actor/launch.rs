@@ -3,9 +3,13 @@
 use std::any::TypeId;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
-use super::agent::{Agent, Declaration, HandlerTable};
+use super::agent::{Agent, Declaration, Declare, HandlerTable, StateOf};
+use super::agent_ref::AgentRef;
 use super::error::SpawnError;
 use super::host::{Boxed, Host};
 use super::inbox::Window;
@@ -14,8 +18,8 @@ use super::port::Port;
 use super::state::StateCell;
 use super::supervisor::{Member, Supervisor};
 use super::timers::Timers;
-use crate::model::limits::{CAPABILITIES_MAX, METADATA_BYTES_MAX};
 use crate::model::AgentId;
+use crate::model::limits::{CAPABILITIES_MAX, METADATA_BYTES_MAX};
 use crate::store::StoreError;
 
 /// Most instances that one pool may have.
@@ -41,6 +45,41 @@ pub(crate) struct Start<A: Agent> {
     source: Source<A>,
     instances: usize,
     declaration: Declaration,
+}
+
+/// An agent that starts: awaited, it gives the agent's typed ref when its `#[on_start]` is over.
+///
+/// # Cancel safety
+/// The start goes on when the future is dropped.
+#[must_use = "nothing starts before it is awaited"]
+pub struct Spawn<R>(Boxed<'static, Result<R, SpawnError>>);
+
+/// Begins a spawn.
+pub(crate) fn spawning<A: Agent>(
+    host: Arc<dyn Host>,
+    start: Result<Start<A>, SpawnError>,
+    parent: Option<AgentId>,
+) -> Spawn<A::Ref> {
+    Spawn(Box::pin(async move {
+        let launch: Box<dyn Launch> = Box::new(start?);
+        let port = Arc::clone(&host).launch(launch, parent).await?;
+        let agent = AgentRef::new(host, port.id.clone(), Some(port));
+        Ok(<A::Ref as Declare<A>>::from_ref(agent))
+    }))
+}
+
+impl<R> Future for Spawn<R> {
+    type Output = Result<R, SpawnError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl<R> fmt::Debug for Spawn<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spawn").finish_non_exhaustive()
+    }
 }
 
 /// A [`Start`] without its agent's type.
@@ -73,7 +112,7 @@ impl<A: Agent> Start<A> {
             id,
             source,
             instances,
-            declaration: A::declaration(),
+            declaration: <A::Ref as Declare<A>>::declaration(),
         }
     }
 
@@ -84,20 +123,18 @@ impl<A: Agent> Start<A> {
         port: Arc<Port>,
     ) -> Result<(), SpawnError> {
         let id = port.id.clone();
-        let cell = Arc::new(StateCell::<A::State>::new(id.clone(), &self.declaration));
+        let cell = Arc::new(StateCell::<StateOf<A>>::new(id.clone(), &self.declaration));
         let engine = Arc::clone(&host.core().engine);
-        cell.refresh(&*engine)
-            .await
-            .map_err(|error| match error {
-                StoreError::Corrupt(corrupt) => SpawnError::State {
-                    id: id.clone(),
-                    reason: corrupt.reason,
-                },
-                error => SpawnError::Store {
-                    id: id.clone(),
-                    source: error,
-                },
-            })?;
+        cell.refresh(&*engine).await.map_err(|error| match error {
+            StoreError::Corrupt(corrupt) => SpawnError::State {
+                id: id.clone(),
+                reason: corrupt.reason,
+            },
+            error => SpawnError::Store {
+                id: id.clone(),
+                source: error,
+            },
+        })?;
         let mut sources = Vec::with_capacity(self.instances);
         match self.source {
             Source::Factory(make) => {

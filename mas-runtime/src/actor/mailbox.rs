@@ -102,9 +102,7 @@ impl Mailbox {
             drop(state);
             return Err(Box::new(delivery));
         }
-        state
-            .lanes
-            .push(delivery.envelope.meta.priority, delivery);
+        state.lanes.push(delivery.envelope.meta.priority, delivery);
         self.ring(state);
         Ok(())
     }

@@ -11,38 +11,72 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use super::delivery::Part;
+use super::host::Boxed;
 use super::turn::{NO_ID, Turn};
 use crate::model::{Envelope, Failure, FailureCode, Payload};
 
 /// A type that a handler may take as its payload.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` can't be a handler's payload",
-    label = "not a payload",
-    note = "a payload derives `serde::Deserialize`, and is `Send + 'static`"
+    message = "`{Self}` cannot be a handler's payload: a payload is `Deserialize`, `Send` and `'static`",
+    label = "this payload cannot be received",
+    note = "add `#[derive(Serialize, Deserialize)]` to `{Self}`"
 )]
 pub trait Receive: DeserializeOwned + Send + 'static {}
 
+#[diagnostic::do_not_recommend]
 impl<T: DeserializeOwned + Send + 'static> Receive for T {}
 
 /// A type that a handler may reply.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` can't be a handler's reply",
-    label = "not a reply",
-    note = "a reply derives `serde::Serialize`, and is `Send + 'static`; a fallible handler's return type is written `Result<..>`"
+    message = "`{Self}` cannot be a handler's reply: a reply is `Serialize`, `Send` and `'static`",
+    label = "this reply cannot be sent",
+    note = "add `#[derive(Serialize, Deserialize)]` to `{Self}`",
+    note = "a handler that can fail writes its return type as `Result<..>`"
 )]
 pub trait Answer: Serialize + Send + 'static {}
 
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + Send + 'static> Answer for T {}
 
 /// An error that a handler may return.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` can't be a handler's error",
-    label = "not an error",
-    note = "any `E: Into<Box<dyn std::error::Error + Send + Sync>>` will do: `mas::Error`, `Failure`, or an error type of yours"
+    message = "`{Self}` cannot be a handler's error: it must turn into `Box<dyn Error + Send + Sync>`",
+    label = "not an error type",
+    note = "implement `std::error::Error` for it, or return `mas::Result<..>`, whose error takes any other with `?`"
 )]
-pub trait Fault: Into<Box<dyn StdError + Send + Sync>> {}
+pub trait Fault {
+    /// What the asker hears of it.
+    fn into_failure(self) -> Failure;
+}
 
-impl<E: Into<Box<dyn StdError + Send + Sync>>> Fault for E {}
+#[diagnostic::do_not_recommend]
+impl<E: Into<Box<dyn StdError + Send + Sync>>> Fault for E {
+    fn into_failure(self) -> Failure {
+        Failure::from_error(self)
+    }
+}
+
+/// A type that a typed call may send.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be sent by a typed call: the payload of a typed call is also `Serialize`",
+    label = "this handler's payload is not `Serialize`",
+    note = "add `#[derive(Serialize)]` to `{Self}`, or send a value that has the same shape with `ask` or `tell`"
+)]
+pub trait Post: Serialize + Send + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + Send + 'static> Post for T {}
+
+/// A type that a typed call may receive.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be received from a typed call: the reply of a typed call is also `Deserialize`",
+    label = "this handler's reply is not `Deserialize`",
+    note = "add `#[derive(Deserialize)]` to `{Self}`, or receive a value that has the same shape with `ask`"
+)]
+pub trait Expect: DeserializeOwned + Send + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<T: DeserializeOwned + Send + 'static> Expect for T {}
 
 /// One delivery, as a handler's arm sees it.
 #[derive(Debug)]
@@ -122,32 +156,32 @@ impl Message {
     pub fn reply_result<T: Answer, E: Fault>(self, result: Result<T, E>) -> Reply {
         match result {
             Ok(value) => self.reply(value),
-            Err(error) => Reply(Outcome::Failed(Failure::from_error(error))),
+            Err(error) => Reply(Outcome::Failed(error.into_failure())),
         }
     }
 
     /// The handler returned a stream: sends its items as fast as the asker takes them, until it ends or nobody listens.
-    pub async fn reply_stream<S>(self, stream: S) -> Reply
+    ///
+    /// The future is boxed, since an opaque one would repeat the error of its bounds wherever it is used.
+    pub fn reply_stream<'a, T, S>(self, stream: S) -> Boxed<'a, Reply>
     where
-        S: Stream + Send,
-        S::Item: Answer,
+        T: Answer,
+        S: Stream<Item = T> + Send + 'a,
     {
-        self.drive(stream.map(|item| Part::Item(Payload::typed(item))))
-            .await
+        Box::pin(self.drive(stream.map(|item| Part::Item(Payload::typed(item)))))
     }
 
     /// The handler returned a stream of results: the first error ends it.
-    pub async fn reply_try_stream<S, T, E>(self, stream: S) -> Reply
+    pub fn reply_try_stream<'a, T, E, S>(self, stream: S) -> Boxed<'a, Reply>
     where
-        S: Stream<Item = Result<T, E>> + Send,
         T: Answer,
         E: Fault,
+        S: Stream<Item = Result<T, E>> + Send + 'a,
     {
-        self.drive(stream.map(|item| match item {
+        Box::pin(self.drive(stream.map(|item| match item {
             Ok(item) => Part::Item(Payload::typed(item)),
-            Err(error) => Part::Failed(Failure::from_error(error)),
-        }))
-        .await
+            Err(error) => Part::Failed(error.into_failure()),
+        })))
     }
 
     async fn drive<S: Stream<Item = Part> + Send>(self, stream: S) -> Reply {
@@ -213,5 +247,5 @@ pub fn lifecycle_unit((): ()) -> Result<(), Failure> {
 /// # Errors
 /// Its error, as a [`Failure`].
 pub fn lifecycle<E: Fault>(result: Result<(), E>) -> Result<(), Failure> {
-    result.map_err(Failure::from_error)
+    result.map_err(Fault::into_failure)
 }

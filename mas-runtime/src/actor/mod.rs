@@ -23,6 +23,7 @@
 mod agent;
 mod agent_ref;
 mod backoff;
+mod calls;
 mod context;
 mod delivery;
 mod error;
@@ -52,14 +53,20 @@ mod wake;
 use serde::{Deserialize, Serialize};
 
 pub use agent::{
-    Agent, AgentState, Declaration, Declare, HandlerIndex, HandlerSpec, Level, Overflow, Restart,
+    Agent, AgentState, Declaration, Declare, HandlerIndex, HandlerSpec, Overflow, Restart, StateOf,
     Strategy,
 };
 pub use agent_ref::AgentRef;
+pub use calls::{
+    call, call_empty, owned_stream, owned_try_stream, sendable, stream_call, stream_call_empty,
+};
 pub use context::Context;
 pub use error::{AskError, SendError, SpawnError};
 pub use event::{EndReason, Event, EventKind};
-pub use message::{Answer, Fault, Message, Receive, Reply, lifecycle, lifecycle_unit};
+pub use launch::Spawn;
+pub use message::{
+    Answer, Expect, Fault, Message, Post, Receive, Reply, lifecycle, lifecycle_unit,
+};
 pub use query::{AgentRecord, AgentStatus, Query};
 pub use replies::Replies;
 pub use send::{Ask, AskStream, Call, StreamCall, Tell};
@@ -68,11 +75,9 @@ pub use timers::TimerHandle;
 
 pub(crate) use agent::{HandlerTable, Route};
 pub(crate) use delivery::{Asker, Delivery};
-pub(crate) use host::{
-    Boxed, Core, DeadLetter, Host, Options, Planned, Sending, Trace,
-};
+pub(crate) use host::{Boxed, Core, DeadLetter, Host, Options, Planned, Sending, Trace};
 pub(crate) use inbox::{Claim, Window};
-pub(crate) use launch::{Launch, Source, Start, furnish};
+pub(crate) use launch::{Launch, Source, Start, furnish, spawning};
 pub(crate) use port::{Delivered, Port};
 pub(crate) use send::{Draft, Handle};
 pub(crate) use supervisor::Supervisor;

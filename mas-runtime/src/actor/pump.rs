@@ -158,7 +158,7 @@ async fn one_turn<A: Agent>(
     let handler = A::handle_exclusive(&mut seat.agent, route.handler, message, context);
     let ran = guard::run(&turn, handler, timeout, slow).await;
     let (outcome, crash) = judge(instance, &turn, ran);
-    let draft = context.draft.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    let draft = context.take_draft();
     let settled = settle::settle(instance, &mut hand, &turn, outcome, draft, route).await;
     drop(turn);
     if let Some(crash) = crash {
@@ -323,7 +323,11 @@ async fn shared_turn<A: Agent>(
     let slow = |after| settle::slow(instance, &turn, after);
     let handler = A::handle_shared(agent, route.handler, message, &context);
     // A stream may run for as long as its asker listens: the message's own stall time watches it.
-    let timeout = if route.streams { std::time::Duration::MAX / 4 } else { timeout };
+    let timeout = if route.streams {
+        std::time::Duration::MAX / 4
+    } else {
+        timeout
+    };
     let ran = guard::run(&turn, handler, timeout, slow).await;
     let (outcome, crash) = judge(instance, &turn, ran);
     let settled = settle::settle(instance, &mut hand, &turn, outcome, None, route).await;

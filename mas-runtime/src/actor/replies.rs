@@ -1,8 +1,8 @@
 //! A streamed reply, as its asker reads it.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -30,11 +30,7 @@ pub struct Replies<T> {
 }
 
 impl<T> Replies<T> {
-    pub(crate) fn new(
-        items: mpsc::Receiver<Part>,
-        target: AgentId,
-        timeout: Duration,
-    ) -> Self {
+    pub(crate) fn new(items: mpsc::Receiver<Part>, target: AgentId, timeout: Duration) -> Self {
         Self {
             items,
             target,

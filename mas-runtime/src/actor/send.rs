@@ -71,7 +71,11 @@ impl Draft {
     }
 
     /// A message of this type with an encoded payload.
-    pub(crate) fn by_type<P: Serialize + ?Sized>(mut self, message_type: &str, payload: &P) -> Self {
+    pub(crate) fn by_type<P: Serialize + ?Sized>(
+        mut self,
+        message_type: &str,
+        payload: &P,
+    ) -> Self {
         match MessageType::new(message_type) {
             Ok(message_type) => self.message_type = message_type,
             Err(error) => self.fault = Some(Box::new(error.into())),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::agent::{Agent, Route};
+use super::agent::{Agent, Route, StateOf};
 use super::backoff::REDELIVERY;
 use super::delivery::{Answer, Asker, Delivery, Part};
 use super::event::EventKind;
@@ -121,7 +121,8 @@ pub(crate) async fn admit<A: Agent>(
     mut delivery: Delivery,
 ) -> Option<Delivery> {
     let core = instance.host.core();
-    if delivery.envelope.meta.expects_reply && delivery.claim.is_none() && delivery.asker.is_gone() {
+    if delivery.envelope.meta.expects_reply && delivery.claim.is_none() && delivery.asker.is_gone()
+    {
         // Nobody waits for the answer any more: the work is not begun.
         core.late_reply(&instance.port.id);
         return None;
@@ -220,7 +221,7 @@ pub(crate) async fn settle<A: Agent>(
     hand: &mut InHand,
     turn: &Turn,
     outcome: Outcome,
-    draft: Option<DraftState<A::State>>,
+    draft: Option<DraftState<StateOf<A>>>,
     route: Route,
 ) -> Settled {
     let mut book = turn.close();
@@ -261,7 +262,7 @@ async fn succeed<A: Agent>(
     hand: &mut InHand,
     book: Book,
     reply: Payload,
-    draft: Option<DraftState<A::State>>,
+    draft: Option<DraftState<StateOf<A>>>,
     turn: &Turn,
     route: Route,
 ) -> Settled {
@@ -284,7 +285,11 @@ async fn succeed<A: Agent>(
     };
     let answer = Ok(reply);
     batch.push(ack(&instance.port.id, &claim));
-    let kept = turn.cause.meta.expects_reply.then(|| encode_answer(&answer));
+    let kept = turn
+        .cause
+        .meta
+        .expects_reply
+        .then(|| encode_answer(&answer));
     window.remember(claim.id, kept, &mut batch);
     let share = turn.budget_left() / u32::try_from(book.sends.len().max(1)).unwrap_or(u32::MAX);
     let mut planned = Vec::with_capacity(book.sends.len());

@@ -44,7 +44,9 @@ impl ActorHandle {
 
 impl fmt::Debug for ActorHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ActorHandle").field(&self.0.get_id()).finish()
+        f.debug_tuple("ActorHandle")
+            .field(&self.0.get_id())
+            .finish()
     }
 }
 

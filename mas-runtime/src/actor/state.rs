@@ -95,6 +95,15 @@ impl Hooks {
     }
 }
 
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooks")
+            .field("validate", &self.validate.is_some())
+            .field("migrate", &self.migrate.is_some())
+            .finish()
+    }
+}
+
 /// The state of one agent id in one runtime.
 pub(crate) struct StateCell<S> {
     agent: AgentId,
@@ -125,11 +134,6 @@ impl<S: AgentState> DraftState<S> {
     pub(crate) fn snapshot(&self) -> Snapshot<S> {
         Snapshot(Arc::clone(&self.state))
     }
-
-    /// The version that this draft was made from.
-    pub(crate) const fn base(&self) -> u64 {
-        self.base
-    }
 }
 
 /// Why a draft could not be published.
@@ -150,7 +154,7 @@ impl<S: AgentState> StateCell<S> {
             schema: declaration.state_version,
             hooks: declaration.hooks.clone(),
             inner: Mutex::new(Inner {
-                current: Arc::new(S::default()),
+                current: Arc::new(S::fresh()),
                 version: 0,
                 stale: declaration.stateful,
             }),
@@ -174,7 +178,7 @@ impl<S: AgentState> StateCell<S> {
 
     fn adopt(&self, stored: Option<StoredState>) -> Result<(), String> {
         let (current, version) = match stored {
-            None => (S::default(), 0),
+            None => (S::fresh(), 0),
             Some(stored) => (self.read(&stored)?, stored.version),
         };
         let mut inner = self.inner();
@@ -186,9 +190,7 @@ impl<S: AgentState> StateCell<S> {
 
     fn read(&self, stored: &StoredState) -> Result<S, String> {
         if stored.schema == self.schema {
-            return Codec::MessagePack
-                .decode(&stored.bytes)
-                .map_err(|e| e.to_string());
+            return S::decode(&stored.bytes).map_err(|e| e.to_string());
         }
         let from = stored.schema;
         let migrate = self.hooks.as_ref().and_then(|hooks| hooks.migrate.as_ref());
@@ -208,11 +210,6 @@ impl<S: AgentState> StateCell<S> {
     /// The newest state.
     pub(crate) fn snapshot(&self) -> Snapshot<S> {
         Snapshot(Arc::clone(&self.inner().current))
-    }
-
-    /// The newest state's version.
-    pub(crate) fn version(&self) -> u64 {
-        self.inner().version
     }
 
     /// A draft of the newest state, without a copy so far.
@@ -238,7 +235,7 @@ impl<S: AgentState> StateCell<S> {
             Ok(copy) => copy,
             Err(error) => {
                 // The closure still has to give its value: it works on a default that is thrown away.
-                let value = change(&mut S::default());
+                let value = change(&mut S::fresh());
                 return (value, Err(self.not_encoded(&error)));
             }
         };
@@ -249,12 +246,6 @@ impl<S: AgentState> StateCell<S> {
             draft.changed = true;
         }
         (value, checked)
-    }
-
-    /// Makes a draft the default state.
-    pub(crate) fn reset(draft: &mut DraftState<S>) {
-        draft.state = Arc::new(S::default());
-        draft.changed = true;
     }
 
     /// Makes a draft current, and gives the operation that stores it, if it is kept and was changed.
@@ -305,7 +296,7 @@ impl<S: AgentState> StateCell<S> {
             inner.version += 1;
             return Ok(None);
         }
-        let bytes = Codec::MessagePack.encode(&*state)?;
+        let bytes = state.encode()?;
         let expected = inner.version;
         inner.current = state;
         inner.version = expected + 1;
@@ -328,7 +319,10 @@ impl<S: AgentState> StateCell<S> {
     }
 
     fn check(&self, state: &S) -> Result<(), Failure> {
-        let validate = self.hooks.as_ref().and_then(|hooks| hooks.validate.as_ref());
+        let validate = self
+            .hooks
+            .as_ref()
+            .and_then(|hooks| hooks.validate.as_ref());
         validate.map_or(Ok(()), |validate| {
             validate(state).map_err(|reason| {
                 let text = format!("the state of `{}` was refused: {reason}", self.agent);
@@ -357,8 +351,7 @@ impl<S> fmt::Debug for StateCell<S> {
 
 /// A copy of a state, which need not be `Clone`.
 fn copy<S: AgentState>(state: &S) -> Result<S, CodecError> {
-    let bytes = Codec::MessagePack.encode(state)?;
-    Codec::MessagePack.decode(&bytes)
+    S::decode(&state.encode()?)
 }
 
 #[cfg(test)]
@@ -462,7 +455,7 @@ mod tests {
             bytes: Codec::MessagePack.encode(&Old { count: 4 }).unwrap(),
         };
         cell.adopt(Some(stored(1))).unwrap();
-        assert_eq!((cell.snapshot().done, cell.version()), (4, 7));
+        assert_eq!((cell.snapshot().done, cell.inner().version), (4, 7));
         assert!(cell.adopt(Some(stored(3))).is_err());
     }
 }

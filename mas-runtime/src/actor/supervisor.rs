@@ -166,11 +166,7 @@ impl Supervisor {
                 Restart::OnFailure => !stopped,
                 Restart::Always => true,
             };
-            let wait = if may {
-                self.count(&member)
-            } else {
-                None
-            };
+            let wait = if may { self.count(&member) } else { None };
             let Some(backoff) = wait else {
                 return self.give_up(&member, reason).await;
             };
@@ -192,7 +188,10 @@ impl Supervisor {
         let port = member.port();
         let core = host.core();
         tracing::warn!(agent = %port.id, instance = member.number(), %reason, ?backoff, "restart");
-        core.trace(&port.id, format_args!("restart {}: {reason}", member.number()));
+        core.trace(
+            &port.id,
+            format_args!("restart {}: {reason}", member.number()),
+        );
         core.event(EventKind::Restarted {
             agent: port.id.clone(),
             instance: member.number(),
@@ -285,7 +284,10 @@ impl Supervisor {
         let port = member.port();
         let core = host.core();
         tracing::error!(agent = %port.id, instance = member.number(), %reason, "given up on");
-        core.trace(&port.id, format_args!("failed {}: {reason}", member.number()));
+        core.trace(
+            &port.id,
+            format_args!("failed {}: {reason}", member.number()),
+        );
         core.event(EventKind::Failed {
             agent: port.id.clone(),
             instance: member.number(),
@@ -449,12 +451,7 @@ fn ended_kind(member: &Arc<dyn Member>) -> Order {
 }
 
 /// A message that waited for an agent that has ended: a durable one is in its inbox still.
-pub(crate) fn give_back(
-    host: &Arc<dyn Host>,
-    port: &Port,
-    delivery: Delivery,
-    reason: &EndReason,
-) {
+pub(crate) fn give_back(host: &Arc<dyn Host>, port: &Port, delivery: Delivery, reason: &EndReason) {
     if delivery.claim.is_some() {
         return;
     }

@@ -221,7 +221,10 @@ pub(crate) fn start<P: Serialize + ?Sized>(
 ) -> Result<TimerHandle> {
     let core = timers.host.core();
     if timers.running().by_number.len() >= TIMERS_MAX {
-        let text = format!("`{}` has {TIMERS_MAX} timers: cancel one first", timers.agent);
+        let text = format!(
+            "`{}` has {TIMERS_MAX} timers: cancel one first",
+            timers.agent
+        );
         return Err(Error::msg(text));
     }
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);

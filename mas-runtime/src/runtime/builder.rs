@@ -132,7 +132,9 @@ impl Builder {
         }
         let engine = self.open_engine().await?;
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
-        let entropy = self.seed.map_or_else(Entropy::unpredictable, Entropy::seeded);
+        let entropy = self
+            .seed
+            .map_or_else(Entropy::unpredictable, Entropy::seeded);
         let supervisor = Supervisor::new().await.map_err(StartError::Supervisor)?;
         let inner = Arc::new_cyclic(|me| Inner {
             me: me.clone(),

@@ -211,9 +211,11 @@ impl DeadLetters {
         let port = self.inner.port(&envelope.target);
         if port.is_none() {
             let target = envelope.target.clone();
-            self.inner
-                .letters
-                .add(&self.inner, envelope, format!("no agent `{target}` is known here"));
+            self.inner.letters.add(
+                &self.inner,
+                envelope,
+                format!("no agent `{target}` is known here"),
+            );
             return Err(SendError::UnknownAgent { target }.into());
         }
         let to = Arc::new(Handle {

@@ -273,7 +273,10 @@ impl Inner {
         self.stop_heartbeat.notify_one();
         self.outboxes.poke_all();
         self.core.tasks.close();
-        if tokio::time::timeout(grace, self.core.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(grace, self.core.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("tasks of the runtime outlived the grace period");
         }
         self.core.engine.close().await?;

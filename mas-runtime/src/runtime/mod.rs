@@ -34,9 +34,9 @@ use self::outbox::Outboxes;
 use self::registry::Registry;
 use self::topics::Topics;
 use crate::actor::{
-    Agent, AgentRecord, AgentRef, Boxed, Core, DeadLetter, Draft, EndReason, Event, HandlerTable,
-    Handle, Host, Launch, Planned, Port, Query, Route, SendError, Sending, Source, SpawnError, Start,
-    Supervisor, Tell, Turn,
+    Agent, AgentRecord, AgentRef, Boxed, Core, DeadLetter, Draft, EndReason, Event, Handle,
+    HandlerTable, Host, Launch, Planned, Port, Query, Route, SendError, Sending, Source, Spawn,
+    SpawnError, Start, Supervisor, Tell, Turn, spawning,
 };
 use crate::model::{AgentId, Result, RuntimeId};
 use crate::store::Batch;
@@ -93,59 +93,49 @@ impl Runtime {
     /// Starts an agent under its declared id and returns its typed ref when its `#[on_start]` is over.
     ///
     /// # Errors
-    /// [`SpawnError`].
-    ///
-    /// # Cancel safety
-    /// The start goes on when the future is dropped.
-    pub async fn spawn<A: Agent>(&self, agent: A) -> Result<A::Ref, SpawnError> {
-        self.launch(Start::new(None, Source::value(agent), 1)).await
+    /// [`SpawnError`] when awaited.
+    pub fn spawn<A: Agent<Ref = R>, R>(&self, agent: A) -> Spawn<R> {
+        self.start(Ok(Start::new(None, Source::value(agent), 1)))
     }
 
     /// As [`Runtime::spawn`], under another id.
     ///
     /// # Errors
-    /// [`SpawnError`].
-    pub async fn spawn_as<A: Agent>(
-        &self,
-        id: impl AsRef<str>,
-        agent: A,
-    ) -> Result<A::Ref, SpawnError> {
-        let id = AgentId::new(id)?;
-        self.launch(Start::new(Some(id), Source::value(agent), 1))
-            .await
+    /// [`SpawnError`] when awaited.
+    pub fn spawn_as<A: Agent<Ref = R>, R>(&self, id: impl AsRef<str>, agent: A) -> Spawn<R> {
+        let id = AgentId::new(id).map_err(SpawnError::from);
+        self.start(id.map(|id| Start::new(Some(id), Source::value(agent), 1)))
     }
 
     /// As [`Runtime::spawn`], with a fresh agent for each start: after a crash, too.
     ///
     /// # Errors
-    /// [`SpawnError`].
-    pub async fn spawn_with<A: Agent>(
+    /// [`SpawnError`] when awaited.
+    pub fn spawn_with<A: Agent<Ref = R>, R>(
         &self,
         make: impl Fn() -> A + Send + Sync + 'static,
-    ) -> Result<A::Ref, SpawnError> {
+    ) -> Spawn<R> {
         let source = Source::Factory(Arc::new(make));
-        self.launch(Start::new(None, source, 1)).await
+        self.start(Ok(Start::new(None, source, 1)))
     }
 
     /// Starts several instances that share one id, one state, one durable inbox and its work.
     ///
     /// # Errors
-    /// [`SpawnError`].
-    pub async fn spawn_pool<A: Agent>(
+    /// [`SpawnError`] when awaited.
+    pub fn spawn_pool<A: Agent<Ref = R>, R>(
         &self,
         id: impl AsRef<str>,
         instances: usize,
         make: impl Fn() -> A + Send + Sync + 'static,
-    ) -> Result<A::Ref, SpawnError> {
-        let id = AgentId::new(id)?;
+    ) -> Spawn<R> {
+        let id = AgentId::new(id).map_err(SpawnError::from);
         let source = Source::Factory(Arc::new(make));
-        self.launch(Start::new(Some(id), source, instances)).await
+        self.start(id.map(|id| Start::new(Some(id), source, instances)))
     }
 
-    async fn launch<A: Agent>(&self, start: Start<A>) -> Result<A::Ref, SpawnError> {
-        let port = Arc::clone(&self.inner).launch(Box::new(start), None).await?;
-        let host: Arc<dyn Host> = Arc::clone(&self.inner) as _;
-        Ok(AgentRef::new(host, port.id.clone(), Some(port)).into())
+    fn start<A: Agent>(&self, start: Result<Start<A>, SpawnError>) -> Spawn<A::Ref> {
+        spawning(Arc::clone(&self.inner) as _, start, None)
     }
 
     /// A handle to the agent of this id, here or elsewhere, whether it runs already or not.
@@ -157,7 +147,8 @@ impl Runtime {
     }
 
     /// A handle of any type to the agent of this id.
-    pub(crate) fn attach<A>(&self, id: &str) -> Result<AgentRef<A>> {
+    #[doc(hidden)]
+    pub fn attach<A>(&self, id: &str) -> Result<AgentRef<A>> {
         let id = AgentId::new(id)?;
         let port = self.inner.port(&id);
         let host: Arc<dyn Host> = Arc::clone(&self.inner) as _;
@@ -168,7 +159,10 @@ impl Runtime {
     ///
     /// # Errors
     /// None yet: a directory that many nodes share may be out of reach.
-    #[expect(clippy::unused_async, reason = "a directory that many nodes share answers later")]
+    #[expect(
+        clippy::unused_async,
+        reason = "a directory that many nodes share answers later"
+    )]
     pub async fn discover(&self, query: impl Into<Query>) -> Result<Vec<AgentRecord>> {
         Ok(self.inner.discover(&query.into()))
     }
@@ -263,11 +257,11 @@ impl Runtime {
 
     /// How many replies came after their askers had gone.
     pub fn late_replies(&self) -> u64 {
-        self.inner.core.counters.late_replies.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn host(&self) -> Arc<dyn Host> {
-        Arc::clone(&self.inner) as _
+        self.inner
+            .core
+            .counters
+            .late_replies
+            .load(Ordering::Relaxed)
     }
 }
 

@@ -39,7 +39,10 @@ impl Outboxes {
 
     pub(super) fn has_room(&self, sender: &AgentId) -> bool {
         let state = self.state();
-        state.entries.get(sender).is_none_or(|entries| *entries < OUTBOX_ENTRIES_MAX)
+        state
+            .entries
+            .get(sender)
+            .is_none_or(|entries| *entries < OUTBOX_ENTRIES_MAX)
     }
 
     /// An entry is about to be committed.
@@ -285,6 +288,8 @@ async fn bury(
         });
     match inner.core.engine.commit(batch).await {
         Ok(_) | Err(CommitError::Gone { .. }) => inner.outboxes.left(sender),
-        Err(error) => tracing::warn!(agent = %sender, %error, "an outbox entry can't be buried yet"),
+        Err(error) => {
+            tracing::warn!(agent = %sender, %error, "an outbox entry can't be buried yet")
+        }
     }
 }

@@ -15,7 +15,9 @@ use crate::actor::{
     Route, SendError, Sending, Window,
 };
 use crate::model::limits::INBOX_ENTRIES_MAX;
-use crate::model::{AgentId, Envelope, MessageId, Payload, PayloadError, Priority, encode_envelope};
+use crate::model::{
+    AgentId, Envelope, MessageId, Payload, PayloadError, Priority, encode_envelope,
+};
 use crate::store::{Batch, BoxFuture, CommitError, Committed, Op};
 
 impl Inner {
@@ -279,7 +281,9 @@ impl Inner {
             let route = route(port, &draft).ok()?;
             (self.outboxes.is_clear(&sender) && window.try_make_room()).then_some((window, route))
         });
-        let route = direct.as_ref().map_or_else(Route::default, |(_, route)| *route);
+        let route = direct
+            .as_ref()
+            .map_or_else(Route::default, |(_, route)| *route);
         let (mut delivery, _) = Self::make(draft, route);
         let stored = match self.settle_envelope(&mut delivery.envelope) {
             Ok(stored) => stored,

@@ -94,7 +94,11 @@ impl Index {
     fn candidates<'a>(&'a self, query: &Query) -> Box<dyn Iterator<Item = &'a Arc<Port>> + 'a> {
         let of = |capability: &String| self.by_capability.get(capability.as_str());
         if !query.all.is_empty() {
-            let rarest = query.all.iter().map(of).min_by_key(|agents| agents.map_or(0, BTreeSet::len));
+            let rarest = query
+                .all
+                .iter()
+                .map(of)
+                .min_by_key(|agents| agents.map_or(0, BTreeSet::len));
             let ids = rarest.flatten().into_iter().flatten();
             return Box::new(ids.filter_map(|id| self.agents.get(id)));
         }

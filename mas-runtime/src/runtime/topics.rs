@@ -37,7 +37,8 @@ impl Topics {
         let mut state = self.state();
         let own = state.by_agent.entry(agent.clone()).or_default();
         if own.len() >= SUBSCRIPTIONS_MAX && !own.contains(pattern) {
-            let text = format!("`{agent}` has {SUBSCRIPTIONS_MAX} subscriptions: take one back first");
+            let text =
+                format!("`{agent}` has {SUBSCRIPTIONS_MAX} subscriptions: take one back first");
             return Err(Error::msg(text));
         }
         own.insert(pattern.to_owned());
@@ -244,8 +245,16 @@ mod tests {
         let pattern: Vec<&str> = pattern.split('.').collect();
         let topic: Vec<&str> = topic.split('.').collect();
         let open = pattern.last() == Some(&"**");
-        let fixed = if open { &pattern[..pattern.len() - 1] } else { &pattern[..] };
-        let length = if open { topic.len() > fixed.len() } else { topic.len() == fixed.len() };
+        let fixed = if open {
+            &pattern[..pattern.len() - 1]
+        } else {
+            &pattern[..]
+        };
+        let length = if open {
+            topic.len() > fixed.len()
+        } else {
+            topic.len() == fixed.len()
+        };
         length && fixed.iter().zip(&topic).all(|(p, t)| *p == "*" || p == t)
     }
 }

@@ -1,0 +1,73 @@
+//! What the macros' typed calls and arms are made of.
+
+use std::future::Future;
+
+use futures_core::Stream;
+use futures_util::StreamExt;
+
+use super::agent::HandlerIndex;
+use super::agent_ref::AgentRef;
+use super::message::{Expect, Post};
+use super::send::{AskStream, Call, StreamCall};
+use crate::model::Payload;
+
+/// A typed call of a handler with a payload.
+pub fn call<A: 'static, P: Post, R: Expect>(
+    to: &AgentRef<A>,
+    handler: HandlerIndex,
+    message_type: &'static str,
+    payload: P,
+) -> Call<R> {
+    Call::new(to.typed_draft(handler, message_type, Payload::typed(payload)))
+}
+
+/// A typed call of a handler without a payload.
+pub fn call_empty<A: 'static, R: Expect>(
+    to: &AgentRef<A>,
+    handler: HandlerIndex,
+    message_type: &'static str,
+) -> Call<R> {
+    Call::new(to.typed_draft(handler, message_type, Payload::empty()))
+}
+
+/// A typed call of a streaming handler with a payload.
+pub fn stream_call<A: 'static, P: Post, T: Expect>(
+    to: &AgentRef<A>,
+    handler: HandlerIndex,
+    message_type: &'static str,
+    payload: P,
+) -> StreamCall<T> {
+    AskStream::new(to.typed_draft(handler, message_type, Payload::typed(payload)))
+}
+
+/// A typed call of a streaming handler without a payload.
+pub fn stream_call_empty<A: 'static, T: Expect>(
+    to: &AgentRef<A>,
+    handler: HandlerIndex,
+    message_type: &'static str,
+) -> StreamCall<T> {
+    AskStream::new(to.typed_draft(handler, message_type, Payload::empty()))
+}
+
+/// A stream of references arrives owned.
+pub fn owned_stream<'a, T, S>(stream: S) -> impl Stream<Item = T::Owned> + Send
+where
+    T: ToOwned + ?Sized + 'a,
+    S: Stream<Item = &'a T> + Send,
+{
+    stream.map(ToOwned::to_owned)
+}
+
+/// A stream of references or errors arrives owned.
+pub fn owned_try_stream<'a, T, E, S>(stream: S) -> impl Stream<Item = Result<T::Owned, E>> + Send
+where
+    T: ToOwned + ?Sized + 'a,
+    S: Stream<Item = Result<&'a T, E>> + Send,
+{
+    stream.map(|item| item.map(ToOwned::to_owned))
+}
+
+/// Checks that a handler's future may move between threads, where the compiler can say so at the handler's name.
+pub fn sendable<F: Future + Send>(future: F) -> impl Future<Output = F::Output> + Send {
+    future
+}
