@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::tip::Tip;
 use super::tree::Tree;
 use crate::store::StoreError;
+use crate::store::apply;
 use crate::store::index::{Changes, DurableIndex, EntryVisitor, Index, KeyVisitor};
 use crate::store::keys::KeyRange;
 
@@ -44,11 +45,15 @@ impl SledIndex {
     pub(super) fn open(place: Place) -> Result<Self, StoreError> {
         let (tip, noted) = open_tip(&place)?;
         let tree = Tree::open(&place, noted)?;
-        Ok(Self {
+        let position = apply::counters(&tree)?.position;
+        let index = Self {
             place,
             tree: RwLock::new(Ok(tree)),
-            tip: Mutex::new((tip, noted)),
-        })
+            tip: Mutex::new((tip, position)),
+        };
+        // What a killed process left with the system is readable from here on: it must not be lost by a power cut.
+        index.sync()?;
+        Ok(index)
     }
 
     /// Reads the tree as it is between two groups.
@@ -133,8 +138,10 @@ impl DurableIndex for SledIndex {
             Err(error) => return Err(error.clone()),
         }
         let (_, noted) = open_tip(&self.place)?;
-        *slot = Ok(Tree::open(&self.place, noted)?);
-        Ok(())
+        let tree = Tree::open(&self.place, noted)?;
+        let synced = tree.sync();
+        *slot = Ok(tree);
+        synced
     }
 
     fn close(&self) -> Result<(), StoreError> {

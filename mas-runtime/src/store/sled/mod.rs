@@ -44,7 +44,7 @@ use super::read::{self, impl_reads};
 use super::traits::{BoxFuture, Commit, ReadFuture};
 use super::{Batch, CommitError, Committed, StoreError};
 use crate::model::limits::{STORE_CACHE_BYTES_DEFAULT, STORE_READS_MAX};
-use crate::model::{AgentId, MessageId};
+use crate::model::{AgentId, MessageId, SystemClock};
 
 pub use open::OpenError;
 
@@ -101,7 +101,8 @@ impl EmbeddedEngine {
         let cache_bytes = options.cache_bytes.max(CACHE_BYTES_MIN);
         let DataDir { index, lock } = open::open(dir, cache_bytes)?;
         let (index, queue) = (Arc::new(index), Arc::new(Queue::default()));
-        let committer = Committer::new(Arc::clone(&index), Arc::clone(&queue));
+        let clock = Arc::new(SystemClock::new());
+        let committer = Committer::new(Arc::clone(&index), Arc::clone(&queue), clock);
         let committer = committer.map_err(|error| OpenError::Damaged {
             dir: dir.to_owned(),
             reason: error.to_string(),

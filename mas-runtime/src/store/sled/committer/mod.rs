@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::guard::panic_text;
 use super::queue::{Answer, Queue, Waiting, Work};
 use crate::model::limits::{BUFFERED_BEHIND_MAX, STORE_REVIVE_EVERY};
-use crate::model::{Clock, Moment, SystemClock};
+use crate::model::{Clock, Moment};
 use crate::store::apply::{self, Group};
 use crate::store::index::DurableIndex;
 use crate::store::record::Counters;
@@ -28,7 +28,7 @@ use crate::store::{CommitError, Durability, StoreError};
 pub(super) struct Committer<I> {
     index: Arc<I>,
     queue: Arc<Queue>,
-    clock: SystemClock,
+    clock: Arc<dyn Clock>,
     counters: Counters,
     /// The last position that is on disk for certain.
     durable: u64,
@@ -46,12 +46,17 @@ struct Broken {
 }
 
 impl<I: DurableIndex> Committer<I> {
-    pub(super) fn new(index: Arc<I>, queue: Arc<Queue>) -> Result<Self, StoreError> {
+    /// A committer for an index whose content is all on disk.
+    pub(super) fn new(
+        index: Arc<I>,
+        queue: Arc<Queue>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
         let counters = apply::counters(&*index)?;
         Ok(Self {
             index,
             queue,
-            clock: SystemClock::new(),
+            clock,
             counters,
             durable: counters.position,
             behind_since: None,
@@ -126,17 +131,12 @@ impl<I: DurableIndex> Committer<I> {
         if pending.is_empty() {
             return Ok(());
         }
-        match self.sync() {
-            Ok(()) => {
-                pending.answer(|_| true);
-                Ok(())
-            }
-            Err(error) => {
-                let stop = StoreError::failed(format!("a sync failed: {error}"));
-                pending.refuse(&error);
-                Err(stop)
-            }
+        if let Err(error) = self.sync() {
+            pending.refuse(&error);
+            return Err(unsynced(&error));
         }
+        pending.answer(|_| true);
+        Ok(())
     }
 
     /// Notes that the index must be revived, and tells the group.
@@ -196,8 +196,7 @@ impl<I: DurableIndex> Committer<I> {
         if let Err(error) = self.index.flush() {
             return self.note(error);
         }
-        let synced = self.sync();
-        synced.map_err(|error| StoreError::failed(format!("a sync failed: {error}")))
+        self.sync().map_err(|error| unsynced(&error))
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
@@ -213,6 +212,16 @@ impl<I: DurableIndex> Committer<I> {
         self.index.flush()?;
         self.sync()
     }
+}
+
+/// What a failed sync means.
+fn unsynced(error: &StoreError) -> StoreError {
+    StoreError::failed(format!("{error}: {}", source(error)))
+}
+
+/// The text of an error's cause.
+fn source(error: &StoreError) -> String {
+    std::error::Error::source(error).map_or_else(String::new, ToString::to_string)
 }
 
 /// Runs what may panic.
@@ -276,3 +285,6 @@ impl Pending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
