@@ -141,3 +141,12 @@ pub const STORE_READS_MAX: usize = 8;
 /// How long a message of a durable agent waits in the outbox for a target that nobody has spawned. Design: envelopes, the
 /// default time to live.
 pub const OUTBOX_PATIENCE: Duration = Duration::from_secs(300);
+
+/// How often the embedded engine tries to bring a failed index back while senders keep committing.
+pub const STORE_REVIVE_EVERY: Duration = Duration::from_millis(250);
+
+/// How long opening waits for what an earlier engine of this process still holds: its threads end on their own time.
+pub const STORE_HANDOVER_MAX: Duration = Duration::from_secs(5);
+
+/// Memory of the embedded engine's cache, in bytes, unless its options say otherwise.
+pub const STORE_CACHE_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;

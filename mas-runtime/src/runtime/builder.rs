@@ -14,12 +14,17 @@ use super::{Inner, Runtime};
 use crate::actor::{Core, Host, Options, Supervisor};
 use crate::model::limits::{HEARTBEAT_EVERY, LEASE};
 use crate::model::{Clock, Entropy, Failure, RuntimeId, SystemClock};
-use crate::store::{Engine, MemoryEngine, StoreError};
+use crate::store::{
+    EmbeddedEngine, EmbeddedOptions, Engine, MemoryEngine, OpenError, StoreError,
+};
 
 /// Why a runtime did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
+    /// The engine's data directory can't be opened.
+    #[error("the data directory can't be opened")]
+    Open(#[from] OpenError),
     /// The engine can't be read.
     #[error("the engine can't be read")]
     Store(#[from] StoreError),
@@ -169,8 +174,14 @@ impl Builder {
             (None, Some(engine)) => Ok(Arc::clone(engine)),
             (None, None) => Ok(Arc::new(MemoryEngine::new())),
             (Some(directory), None) => {
-                let _ = directory;
-                Ok(Arc::new(MemoryEngine::new()))
+                let directory = directory.clone();
+                let opened = tokio::task::spawn_blocking(move || {
+                    EmbeddedEngine::open(directory, EmbeddedOptions::default())
+                });
+                match opened.await {
+                    Ok(engine) => Ok(Arc::new(engine?)),
+                    Err(error) => Err(StoreError::failed(error.to_string()).into()),
+                }
             }
         }
     }

@@ -26,13 +26,21 @@ pub(crate) trait Index {
 /// [`Counters`](super::record::Counters), which are among its own entries, say how far it is.
 pub(crate) trait DurableIndex: Index + Send + Sync + 'static {
     /// Makes all the changes, or none. Readers see them from here on, but they may not outlive the process.
-    fn apply(&self, changes: &Changes) -> Result<(), StoreError>;
+    ///
+    /// `position` is that of the last batch among them.
+    fn apply(&self, changes: &Changes, position: u64) -> Result<(), StoreError>;
 
     /// Hands everything that was applied to the operating system: a kill of the process no longer loses it.
     fn flush(&self) -> Result<(), StoreError>;
 
     /// Brings everything that was flushed to the disk: a power cut no longer loses it.
     fn sync(&self) -> Result<(), StoreError>;
+
+    /// Brings the index back after `apply` or `flush` has failed, with what it still has.
+    fn revive(&self) -> Result<(), StoreError>;
+
+    /// Lets go of everything. Later calls give [`StoreError::Closed`].
+    fn close(&self) -> Result<(), StoreError>;
 }
 
 /// What [`Index::scan`] shows an entry to.

@@ -147,6 +147,7 @@ impl KeyRange {
     }
 
     /// Whether `key` is in it.
+    #[cfg(test)]
     pub(crate) fn contains(&self, key: &[u8]) -> bool {
         self.from.as_slice() <= key && key < self.to.as_slice()
     }

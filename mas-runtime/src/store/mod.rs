@@ -16,6 +16,7 @@
 //! | `apply` | batches into changes: conditions, numbers, records |
 //! | `read` | the reads over an index |
 //! | `memory` | [`MemoryEngine`] |
+//! | `sled` | [`EmbeddedEngine`] |
 //! | `conformance` | the suite that every engine passes, with feature `testkit` |
 
 mod apply;
@@ -29,6 +30,7 @@ mod keys;
 mod memory;
 mod read;
 mod record;
+mod sled;
 mod traits;
 
 pub use batch::{Batch, Committed, Durability, Op};
@@ -38,6 +40,7 @@ pub use entry::{
 };
 pub use error::{CommitError, Corrupt, EntryKind, StoreError};
 pub use memory::MemoryEngine;
+pub use sled::{EmbeddedEngine, EmbeddedOptions, OpenError};
 pub use traits::{
     BoxFuture, Commit, Directory, Engine, Inbox, Journal, ReadFuture, Secrets, StateStore,
 };

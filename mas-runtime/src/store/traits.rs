@@ -150,7 +150,7 @@ pub trait Commit: Send + Sync {
     /// [`StoreError`] when what was taken could not be brought to disk.
     ///
     /// # Cancel safety
-    /// The engine ends even if the future is dropped after its first poll.
+    /// The engine ends even if the future is dropped.
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// What the engine is and where it keeps things, for people: one line.

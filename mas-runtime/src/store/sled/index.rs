@@ -1,0 +1,161 @@
+//! The index of the embedded engine: sled's tree, and what happens when it fails.
+//!
+//! # What makes it durable
+//! sled's `flush` hands its buffers to the system and waits with `sync_file_range`, which does not reach through the disk's
+//! own cache. So [`sync`](DurableIndex::sync) follows with a real `fdatasync` of sled's file, and notes the position.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError, RwLock, RwLockWriteGuard};
+
+use bytes::Bytes;
+
+use super::tip::Tip;
+use super::tree::Tree;
+use crate::store::StoreError;
+use crate::store::apply;
+use crate::store::index::{Changes, DurableIndex, EntryVisitor, Index, KeyVisitor};
+use crate::store::keys::KeyRange;
+
+/// Where the index is kept, and how much memory it may take.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// The folder of sled's files.
+    pub(super) dir: PathBuf,
+    /// The file that notes the last position on disk.
+    pub(super) tip: PathBuf,
+    /// Memory of sled's cache.
+    pub(super) cache_bytes: u64,
+}
+
+/// The index. The committer is its only writer.
+pub(super) struct SledIndex {
+    place: Place,
+    /// The tree, or why it is gone.
+    tree: RwLock<Result<Tree, StoreError>>,
+    /// The note of the last position on disk, and the position of what was applied last.
+    tip: Mutex<(Tip, u64)>,
+}
+
+impl SledIndex {
+    /// Opens the index and checks all of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when the system refuses; [`Corrupt`](StoreError::Corrupt) or [`Failed`](StoreError::Failed) when
+    /// what is there can't be trusted.
+    pub(super) fn open(place: Place) -> Result<Self, StoreError> {
+        let (tip, noted) = open_tip(&place)?;
+        let tree = Tree::open(&place, noted)?;
+        let position = apply::counters(&tree)?.position;
+        let index = Self {
+            place,
+            tree: RwLock::new(Ok(tree)),
+            tip: Mutex::new((tip, position)),
+        };
+        // What a killed process left with the system is readable from here on: it must not be lost by a power cut.
+        index.sync()?;
+        Ok(index)
+    }
+
+    /// Reads the tree as it is between two groups.
+    pub(super) fn with<T>(
+        &self,
+        read: impl FnOnce(&Tree) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        // A panic of sled never leaves `call`, and ours do not happen while the tree is half changed.
+        let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
+        match &*tree {
+            Ok(tree) => read(tree),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    fn tree(&self) -> RwLockWriteGuard<'_, Result<Tree, StoreError>> {
+        self.tree.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of a tree that has failed, and says what that means.
+    fn give_up(&self, error: StoreError) -> StoreError {
+        let mut slot = self.tree();
+        let error = match std::mem::replace(&mut *slot, Err(StoreError::Closed)) {
+            Ok(tree) => tree.give_up(error),
+            Err(earlier) => earlier,
+        };
+        *slot = Err(error.clone());
+        error
+    }
+}
+
+fn open_tip(place: &Place) -> Result<(Tip, u64), StoreError> {
+    Tip::open(&place.tip).map_err(|e| StoreError::io("open the note of its last sync", e))
+}
+
+impl Index for SledIndex {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.with(|tree| tree.get(key))
+    }
+
+    fn scan(&self, range: &KeyRange, visit: &mut EntryVisitor<'_>) -> Result<(), StoreError> {
+        self.with(|tree| tree.scan(range, visit))
+    }
+
+    fn scan_keys(&self, range: &KeyRange, visit: &mut KeyVisitor<'_>) -> Result<(), StoreError> {
+        self.with(|tree| tree.scan_keys(range, visit))
+    }
+}
+
+impl DurableIndex for SledIndex {
+    fn apply(&self, changes: &Changes, position: u64) -> Result<(), StoreError> {
+        // All that must be read is read before the first write, so that a damaged page can't stop a group half way.
+        let plan = self.with(|tree| tree.plan(changes))?;
+        let applied = match &mut *self.tree() {
+            Ok(tree) => tree.apply(plan),
+            Err(error) => Err(error.clone()),
+        };
+        applied.map_err(|error| self.give_up(error))?;
+        self.tip.lock().unwrap_or_else(PoisonError::into_inner).1 = position;
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        self.with(Tree::flush).map_err(|error| self.give_up(error))
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.with(Tree::sync)?;
+        let (tip, applied) = &mut *self.tip.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = tip.note(*applied) {
+            // Only damage that comes later would show less well.
+            tracing::warn!(%error, "the store can't note the position of its last sync");
+        }
+        Ok(())
+    }
+
+    fn revive(&self) -> Result<(), StoreError> {
+        let mut slot = self.tree();
+        match &*slot {
+            Ok(_) => return Ok(()),
+            Err(StoreError::Io { .. }) => {}
+            Err(error) => return Err(error.clone()),
+        }
+        let (_, noted) = open_tip(&self.place)?;
+        let tree = Tree::open(&self.place, noted)?;
+        let synced = tree.sync();
+        *slot = Ok(tree);
+        synced
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        match std::mem::replace(&mut *self.tree(), Err(StoreError::Closed)) {
+            Ok(tree) => tree.close(),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+impl Drop for SledIndex {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "the store's index did not close well");
+        }
+    }
+}
