@@ -14,9 +14,7 @@ use super::{Inner, Runtime};
 use crate::actor::{Core, Host, Options, Supervisor};
 use crate::model::limits::{HEARTBEAT_EVERY, LEASE};
 use crate::model::{Clock, Entropy, Failure, RuntimeId, SystemClock};
-use crate::store::{
-    EmbeddedEngine, EmbeddedOptions, Engine, MemoryEngine, OpenError, StoreError,
-};
+use crate::store::{EmbeddedEngine, EmbeddedOptions, Engine, MemoryEngine, OpenError, StoreError};
 
 /// Why a runtime did not start.
 #[derive(Debug, thiserror::Error)]
