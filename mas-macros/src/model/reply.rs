@@ -152,7 +152,7 @@ fn owned(ty: &Type, what: &str, faults: &mut Faults) -> bool {
     if let Some(lifetime) = borrowed {
         faults.at(
             lifetime.span(),
-            format!("{what} owns its parts, for it outlives the handler: leave borrowed types out"),
+            format!("{what} owns its parts: write owned types, such as `String` for `&str`"),
         );
         return false;
     }
