@@ -120,3 +120,115 @@ fn one_hook(hooks: &[Hook], faults: &mut Faults) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quote::quote;
+    use syn::{ItemImpl, parse_quote};
+
+    use super::*;
+
+    /// The faults that the rules find in a block whose methods are fine by themselves.
+    fn faults_of(item: ItemImpl) -> Vec<String> {
+        let mut faults = Faults::default();
+        if let Ok(read) = Block::new(quote!(), item, &mut faults) {
+            assert_eq!(faults.count(), 0);
+            block(&read, &mut faults);
+        }
+        faults.texts()
+    }
+
+    #[test]
+    fn a_message_type_has_one_handler() {
+        let faults = faults_of(parse_quote! {
+            impl Worker {
+                #[on("a")] async fn first(&self) {}
+                #[on("b")] #[on("a")] async fn second(&self) {}
+                #[on("c")] #[on("c")] async fn third(&self) {}
+            }
+        });
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        assert!(faults[0].contains("`first` handles `a` already"));
+        assert!(faults[1].contains("`third` handles `c` already: leave this out"));
+    }
+
+    #[test]
+    fn conditional_handlers_may_share_a_message_type() {
+        let either: ItemImpl = parse_quote! {
+            impl Worker {
+                #[on("a")] #[cfg(unix)] async fn first(&self) {}
+                #[on("a")] #[cfg(not(unix))] async fn second(&self) {}
+            }
+        };
+        assert_eq!(faults_of(either), Vec::<String>::new());
+        let one_only = parse_quote! {
+            impl Worker {
+                #[on("a")] async fn first(&self) {}
+                #[on("a")] #[cfg(unix)] async fn second(&self) {}
+            }
+        };
+        assert_eq!(faults_of(one_only).len(), 1);
+    }
+
+    #[test]
+    fn each_reserved_name_is_refused_to_typed_calls_only() {
+        for name in names::RESERVED {
+            let name = quote::format_ident!("{name}");
+            assert_eq!(
+                faults_of(parse_quote!(impl W { #[on("a")] async fn #name(&self) {} })).len(),
+                1
+            );
+            assert_eq!(
+                faults_of(parse_quote!(impl W { #[on_any] async fn #name(&self) {} })),
+                Vec::<String>::new()
+            );
+        }
+    }
+
+    #[test]
+    fn start_stop_and_any_are_there_once() {
+        let faults = faults_of(parse_quote! {
+            impl Worker {
+                #[on_start] async fn a(&mut self) {}
+                #[on_start] async fn b(&mut self) {}
+                #[on_stop] async fn c(&mut self) {}
+                #[on_any] async fn d(&self) {}
+                #[on_any] async fn e(&self) {}
+                #[on_any] #[cfg(x)] async fn f(&self) {}
+            }
+        });
+        assert_eq!(faults.len(), 3, "{faults:?}");
+    }
+
+    #[test]
+    fn keys_about_the_state_need_one() {
+        let faults_of = |args| {
+            let mut faults = Faults::default();
+            declared(
+                &Declared::new(
+                    args,
+                    parse_quote!(
+                        struct Worker;
+                    ),
+                    &mut faults,
+                ),
+                &mut faults,
+            );
+            faults.texts().len()
+        };
+        assert_eq!(
+            faults_of(quote!(validate = a, migrate = b, state_version = 2)),
+            3
+        );
+        assert_eq!(
+            faults_of(quote!(
+                state = u8,
+                validate = a,
+                migrate = b,
+                state_version = 2
+            )),
+            0
+        );
+        assert_eq!(faults_of(quote!(durable)), 0);
+    }
+}

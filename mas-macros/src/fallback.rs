@@ -24,8 +24,14 @@ pub(crate) fn with_faults(output: TokenStream, faults: Faults) -> TokenStream {
 pub(crate) fn outside(attribute: &str, item: TokenStream) -> TokenStream {
     let mut faults = Faults::default();
     let item = without_roles(item);
+    // Shown at the attribute, as the user's own token.
+    let inside = item
+        .clone()
+        .into_iter()
+        .next()
+        .map_or_else(Span::call_site, |token| token.span());
     faults.at(
-        Span::call_site(),
+        Span::call_site().resolved_at(inside),
         format!("`#[{attribute}]` stands on a method of an `#[agent] impl`: write `#[agent]` on the impl block around it"),
     );
     with_faults(item, faults)
@@ -89,7 +95,10 @@ pub(crate) fn elsewhere(args: TokenStream, item: &Item) -> TokenStream {
             let beside = declare::expand(&declared);
             return with_faults(quote!(#item #beside), faults);
         }
-        Item::Trait(item) => faults.on(item.trait_token, what),
+        Item::Trait(item) => faults.on(
+            item.trait_token,
+            format!("{what}: write it on the struct that has this trait"),
+        ),
         Item::Fn(item) => faults.on(
             item.sig.fn_token,
             format!("{what}: a handler is a method there, with `#[on(\"..\")]`"),

@@ -67,6 +67,9 @@ use proc_macro::TokenStream;
 /// handler takes `&self` (runs side by side with others) or `&mut self` (runs alone), then, each optional and in any
 /// order: one payload by value, the whole `Envelope`, and its context by reference. It returns nothing, a value, a
 /// `Result`, or, without `async`, `impl Stream<Item = T>`. The only key here is `crate`.
+///
+/// The typed calls become methods of the ref. Where the struct stands in another module, import its ref by name beside
+/// it, `use workers::{Worker, WorkerRef};`, or write the path: `impl workers::Worker`. An import by `*` is not enough.
 #[proc_macro_attribute]
 pub fn agent(args: TokenStream, item: TokenStream) -> TokenStream {
     expand::agent(args.into(), item.into()).into()

@@ -4,3 +4,5 @@ pub mod actor;
 pub mod model;
 pub mod runtime;
 pub mod store;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;

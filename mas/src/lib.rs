@@ -18,3 +18,5 @@ pub use mas_runtime::runtime::{
     Builder, DeadLetterRecord, DeadLetters, Events, Runtime, StartError,
 };
 pub use mas_runtime::store;
+#[cfg(feature = "testkit")]
+pub use mas_runtime::testkit;

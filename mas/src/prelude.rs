@@ -5,6 +5,8 @@ pub use futures_core::Stream;
 pub use mas_runtime::actor::{AgentRef, Context};
 pub use mas_runtime::model::{Envelope, Failure, Priority, Result};
 pub use mas_runtime::runtime::Runtime;
+#[cfg(feature = "testkit")]
+pub use mas_runtime::testkit::{Harness, TestKit};
 pub use serde::{Deserialize, Serialize};
 
 /// This many seconds.

@@ -57,7 +57,10 @@ const STRATEGY: &[(&str, &str)] = &[
     ("one_for_all", "OneForAll"),
     ("rest_for_one", "RestForOne"),
 ];
-const SECURITY: &[(&str, bool)] = &[("direct", true), ("guarded", false), ("sealed", false)];
+
+/// The levels of protection that are built, and those that are not yet.
+const LEVELS: &[&str] = &["direct"];
+const LEVELS_TO_COME: &[&str] = &["guarded", "sealed"];
 
 /// What `#[agent(..)]` on a struct says.
 #[derive(Default)]
@@ -159,7 +162,8 @@ fn key(input: ParseStream<'_>, known: &[&str], seen: &[String]) -> Result<Ident>
                 "`{word}` stands on the struct: write `#[agent({word} ..)]` there and only `#[agent]` here"
             )
         } else {
-            let hint = names::did_you_mean(&word, known);
+            let hint = names::nearest(&word, known)
+                .map_or_else(String::new, |word| format!(": did you mean `{word}`?"));
             format!("unknown key `{word}`{hint} (known: {})", names::list(known))
         };
         return Err(Error::new(key.span(), message));
@@ -324,16 +328,24 @@ fn metadata(
     Ok(pairs)
 }
 
-/// A level of protection, of which only the first is built.
+/// A level of protection that is built.
 fn security(key: &Ident, input: ParseStream<'_>) -> Result<()> {
-    let span = input.span();
-    if value::word(key, input, SECURITY)? {
+    let literal = value::string(key, input, example("security"))?;
+    let level = literal.value();
+    if LEVELS.contains(&level.as_str()) {
         return Ok(());
     }
-    Err(Error::new(
-        span,
-        "this level is not built yet: write `security = \"direct\"`, or leave the key out",
-    ))
+    let advice = format!("write `{}`, or leave the key out", example("security"));
+    let message = if LEVELS_TO_COME.contains(&level.as_str()) {
+        format!("level \"{level}\" is not built yet: {advice}")
+    } else {
+        let (built, to_come) = (value::quoted(LEVELS), value::quoted(LEVELS_TO_COME));
+        format!(
+            "unknown level \"{}\": {advice} (known: {built}; not built yet: {to_come})",
+            level.escape_debug()
+        )
+    };
+    Err(Error::new(literal.span(), message))
 }
 
 #[cfg(test)]

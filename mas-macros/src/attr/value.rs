@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use proc_macro2::{Span, TokenTree};
+use quote::quote;
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
@@ -46,27 +47,28 @@ pub(super) fn string(key: &Ident, input: ParseStream<'_>, example: &str) -> Resu
 /// One of a few words, as a string literal; gives the value that stands beside the word.
 pub(super) fn word<T: Copy>(key: &Ident, input: ParseStream<'_>, words: &[(&str, T)]) -> Result<T> {
     let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-    let literal = string(key, input, &format!("{key} = \"{}\"", known[0]))?;
+    let literal = string(key, input, &format!("{key} = {}", quoted(&known[..1])))?;
     let given = literal.value();
+    if let Some((_, value)) = words.iter().find(|(word, _)| *word == given) {
+        return Ok(*value);
+    }
+    let hint = names::nearest(&given, &known)
+        .map_or_else(String::new, |word| format!(": did you mean \"{word}\"?"));
+    let message = format!(
+        "unknown `{key}` \"{}\"{hint} (known: {})",
+        given.escape_debug(),
+        quoted(&known)
+    );
+    Err(Error::new(literal.span(), message))
+}
+
+/// Words in quotes, for a message.
+pub(super) fn quoted(words: &[&str]) -> String {
     words
         .iter()
-        .find(|(word, _)| *word == given)
-        .map(|(_, value)| *value)
-        .ok_or_else(|| {
-            let hint = names::did_you_mean(&given, &known);
-            let list = known
-                .iter()
-                .map(|word| format!("\"{word}\""))
-                .collect::<Vec<_>>()
-                .join(", ");
-            Error::new(
-                literal.span(),
-                format!(
-                    "unknown `{key}` \"{}\"{hint} (known: {list})",
-                    given.escape_debug()
-                ),
-            )
-        })
+        .map(|word| format!("\"{word}\""))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// A whole number within bounds, written out.
@@ -77,31 +79,27 @@ pub(super) fn number(
 ) -> Result<u64> {
     let (low, high) = (*range.start(), *range.end());
     let expected = format!("`{key}` is a whole number from {low} to {high}");
-    if input.peek(LitInt) {
-        let literal: LitInt = input.parse()?;
-        return match literal.base10_parse::<u64>() {
+    let start = input.span();
+    if input.peek(Token![-]) {
+        let minus: Token![-] = input.parse()?;
+        let rest: Option<LitInt> = input.parse().ok();
+        return Err(Error::new_spanned(quote!(#minus #rest), expected));
+    }
+    let literal: Option<LitInt> = input.parse().ok();
+    let ends = input.is_empty() || input.peek(Token![,]) || input.peek(Ident::peek_any);
+    match literal {
+        Some(literal) if ends => match literal.base10_parse::<u64>() {
             Ok(number) if range.contains(&number) => Ok(number),
             _ => Err(Error::new(
                 literal.span(),
                 format!("{expected}, not {}", literal.base10_digits()),
             )),
-        };
+        },
+        _ => Err(Error::new(
+            start,
+            format!("{expected}, written out: `{key} = {}`", low.max(16)),
+        )),
     }
-    if input.peek(Token![-]) {
-        let minus: Token![-] = input.parse()?;
-        let number: Option<LitInt> = input.parse().ok();
-        return match number {
-            Some(number) => Err(Error::new_spanned(
-                quote::quote!(#minus #number),
-                format!("{expected}, not -{number}"),
-            )),
-            None => Err(Error::new(minus.span(), expected)),
-        };
-    }
-    Err(input.error(format!(
-        "{expected}, written out: `{key} = {}`",
-        low.max(16).min(high)
-    )))
 }
 
 /// A span of time: a string literal with a unit, or whole seconds.
@@ -124,7 +122,9 @@ pub(super) fn duration(key: &Ident, input: ParseStream<'_>) -> Result<Duration> 
     match time {
         Some(time) if time.is_zero() => Err(Error::new(
             span,
-            format!("`{key}` is zero: nothing could run; {expected}"),
+            format!(
+                "`{key}` is zero, so that nothing could run: write a time like \"30s\", or leave the key out"
+            ),
         )),
         Some(time) => Ok(time),
         None => Err(Error::new(span, expected)),

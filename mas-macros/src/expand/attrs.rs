@@ -43,13 +43,16 @@ pub(crate) fn for_call(attrs: &[Attribute]) -> Vec<TokenStream> {
     })
 }
 
-/// What goes along to an item beside the user's: conditions, levels of lints, deprecation.
+/// What goes along to an item beside the user's: conditions, levels of lints, deprecation, and being hidden.
 pub(crate) fn for_item(attrs: &[Attribute]) -> Vec<TokenStream> {
-    carried(attrs, |path| {
+    let mut carried = carried(attrs, |path| {
         ["cfg", "allow", "warn", "deny", "deprecated"]
             .iter()
             .any(|name| path.is_ident(name))
-    })
+    });
+    let hidden = |attr: &&Attribute| matches!(&attr.meta, Meta::List(list) if list.path.is_ident("doc") && list.tokens.to_string() == "hidden");
+    carried.extend(attrs.iter().find(hidden).map(ToTokens::to_token_stream));
+    carried
 }
 
 /// Whether the user documents something.

@@ -59,3 +59,6 @@ fn on_impl(args: TokenStream, item: ItemImpl) -> TokenStream {
     let calls = calls::expand(&block, &names);
     fallback::with_faults(quote!(#item #stand_in #dispatch #calls), faults)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 //! One method of an `#[agent] impl`: which messages it takes, what it is given, what it gives back.
 
-use syn::{Attribute, Ident, ImplItemFn, LitStr, Receiver, ReceiverKind, Safety, Signature, Type};
+use syn::{
+    Attribute, Ident, ImplItemFn, Lifetime, LitStr, Receiver, ReceiverKind, Safety, Signature, Type,
+};
 
 use super::params::{self, Param};
 use super::reply::{self, Reply};
@@ -72,7 +74,7 @@ impl Method {
         let role = one_role(roles, faults);
         let signature = &function.sig;
         let hook = matches!(role, Role::Start | Role::Stop);
-        modifiers(signature, faults);
+        let plain = modifiers(signature, faults);
         let exclusive = receiver(signature, role, faults);
         let params = params::params(
             signature,
@@ -84,9 +86,9 @@ impl Method {
         let reply = if hook {
             Reply::Unit
         } else {
-            reply::reply(signature, faults)
+            reply::reply(signature, plain, faults)
         };
-        let fallible = hook && reply::of_hook(signature, role, faults);
+        let fallible = hook && reply::of_hook(signature, role, plain, faults);
         let attrs = function.attrs.clone();
         let name = signature.ident.clone();
         if hook {
@@ -170,20 +172,29 @@ fn next(index: &mut u16) -> u16 {
     number
 }
 
-/// Refuses what no handler can have: `unsafe`, `extern`, `const`, generics.
-fn modifiers(signature: &Signature, faults: &mut Faults) {
+/// Refuses what no handler can have: `unsafe`, `extern`, `const`, generics. Says whether it had none of the first.
+fn modifiers(signature: &Signature, faults: &mut Faults) -> bool {
+    let before = faults.count();
+    let name = &signature.ident;
     if let Some(token) = &signature.constness {
-        faults.on(token, "a handler is not `const`: leave the word out");
+        faults.on(
+            token,
+            format!("a handler is not `const`: write `async fn {name}`"),
+        );
     }
     if let Safety::Unsafe(token) = &signature.safety {
         faults.on(
             token,
-            "a handler is not `unsafe`: leave the word out, and put the unsafe block inside",
+            "a handler is not `unsafe`: leave the word out, and put an unsafe block inside",
         );
     }
     if let Some(abi) = &signature.abi {
-        faults.on(abi, "a handler has no ABI of its own: leave `extern` out");
+        faults.on(
+            abi,
+            format!("a handler has no ABI of its own: write `async fn {name}`"),
+        );
     }
+    let plain = faults.count() == before;
     if !signature.generics.params.is_empty() {
         let params = &signature.generics.params;
         faults.on(
@@ -196,35 +207,54 @@ fn modifiers(signature: &Signature, faults: &mut Faults) {
             "a handler has no `where`: put the bounds on the impl block",
         );
     }
+    plain
 }
 
 /// Whether the method takes `&mut self`, or `&self`; nothing when it takes neither.
 fn receiver(signature: &Signature, role: Role, faults: &mut Faults) -> Option<bool> {
+    let (what, write) = match role {
+        Role::Start | Role::Stop => (format!("`#[{}]`", role.name()), "write `&mut self`"),
+        _ => (
+            "a handler".to_owned(),
+            "write `&mut self` (runs alone) or `&self` (runs side by side)",
+        ),
+    };
     let Some(receiver) = signature.receiver() else {
-        let what = match role {
-            Role::Start | Role::Stop => "write `&mut self` first",
-            _ => "write `&mut self` (runs alone) or `&self` (runs side by side) first",
-        };
-        faults.on(&signature.ident, format!("a handler is a method: {what}"));
+        faults.on(
+            &signature.ident,
+            format!("{what} needs its agent: {write} as first parameter"),
+        );
         return None;
     };
-    let mutable = by_reference(receiver);
-    if mutable.is_none() {
-        let message = "a handler borrows its agent: write `&mut self` (runs alone) or `&self` (runs side by side)";
-        faults.on(receiver, message);
+    let Some((mutable, lifetime)) = by_reference(receiver) else {
+        faults.on(receiver, format!("{what} borrows its agent: {write}"));
+        return None;
+    };
+    // A lifetime that the method declares is told with its generics.
+    let declared = |lifetime: &&Lifetime| {
+        signature
+            .generics
+            .lifetimes()
+            .any(|param| param.lifetime == **lifetime)
+    };
+    if let Some(lifetime) = lifetime.filter(|lifetime| !declared(lifetime)) {
+        faults.on(
+            lifetime,
+            format!("{what} borrows its agent only while it runs: leave the lifetime out"),
+        );
     }
-    mutable
+    Some(mutable)
 }
 
-/// Whether a receiver is `&mut self`, or `&self`; nothing when it is neither.
-fn by_reference(receiver: &Receiver) -> Option<bool> {
+/// Whether a receiver is `&mut self` or `&self`, and for how long; nothing when it is neither.
+fn by_reference(receiver: &Receiver) -> Option<(bool, Option<&Lifetime>)> {
     match &receiver.kind {
-        ReceiverKind::Reference(_, None, mutable) => Some(mutable.is_some()),
+        ReceiverKind::Reference(_, lifetime, mutable) => {
+            Some((mutable.is_some(), lifetime.as_ref()))
+        }
         ReceiverKind::Typed(_, ty) => match types::bare(ty) {
-            Type::Reference(reference)
-                if reference.lifetime.is_none() && types::is_named(&reference.elem, "Self") =>
-            {
-                Some(reference.mutability.is_some())
+            Type::Reference(reference) if types::is_named(&reference.elem, "Self") => {
+                Some((reference.mutability.is_some(), reference.lifetime.as_ref()))
             }
             _ => None,
         },

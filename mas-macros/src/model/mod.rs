@@ -254,3 +254,6 @@ fn drop_second_agent(attrs: &mut Vec<Attribute>, krate: Option<&Path>, faults: &
         !second
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,7 +94,7 @@ fn param(input: &PatType, agent: &Type, exclusive: bool) -> syn::Result<Param> {
         ));
     }
     if let Some(lifetime) = types::borrowed(ty) {
-        let message = "a payload owns its parts, for the message is gone before the handler ends: leave borrowed types out";
+        let message = "a payload owns its parts: write owned types, such as `String` for `&str`";
         return Err(syn::Error::new(lifetime.span(), message));
     }
     let name = match &*input.pat {

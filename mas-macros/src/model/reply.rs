@@ -50,8 +50,8 @@ impl Outcome {
     }
 }
 
-/// What a handler gives back.
-pub(crate) fn reply(signature: &Signature, faults: &mut Faults) -> Reply {
+/// What a handler gives back. `plain` says that its other words are fine; else they have been told what to write.
+pub(crate) fn reply(signature: &Signature, plain: bool, faults: &mut Faults) -> Reply {
     let before = faults.count();
     let reply = match &signature.output {
         ReturnType::Default => Reply::Unit,
@@ -61,7 +61,7 @@ pub(crate) fn reply(signature: &Signature, faults: &mut Faults) -> Reply {
             _ => value(ty, faults),
         },
     };
-    if signature.asyncness.is_none() && faults.count() == before {
+    if signature.asyncness.is_none() && plain && faults.count() == before {
         let name = &signature.ident;
         let message = format!(
             "a handler is async: write `async fn {name}`, or return `impl Stream<Item = T>`"
@@ -152,7 +152,7 @@ fn owned(ty: &Type, what: &str, faults: &mut Faults) -> bool {
     if let Some(lifetime) = borrowed {
         faults.at(
             lifetime.span(),
-            format!("{what} owns its parts, for it outlives the handler: leave borrowed types out"),
+            format!("{what} owns its parts: write owned types, such as `String` for `&str`"),
         );
         return false;
     }
@@ -160,8 +160,8 @@ fn owned(ty: &Type, what: &str, faults: &mut Faults) -> bool {
 }
 
 /// Whether a hook returns a `Result`; refuses anything but that and nothing.
-pub(crate) fn of_hook(signature: &Signature, role: Role, faults: &mut Faults) -> bool {
-    if signature.asyncness.is_none() {
+pub(crate) fn of_hook(signature: &Signature, role: Role, plain: bool, faults: &mut Faults) -> bool {
+    if signature.asyncness.is_none() && plain {
         let message = format!(
             "`#[{}]` stands on an async method: write `async fn {}`",
             role.name(),

@@ -72,44 +72,40 @@ pub(crate) fn associated<'a>(bound: &'a TraitBound, name: &str) -> Option<&'a Ty
 pub(crate) fn impl_token(ty: &Type) -> Option<TokenTree> {
     find(
         ty.to_token_stream(),
-        &mut |token, _| matches!(token, TokenTree::Ident(ident) if ident == "impl"),
+        &|token| matches!(token, TokenTree::Ident(ident) if ident == "impl"),
     )
 }
 
-/// The name of a lifetime in a type that is not `'static` nor bound by a `for`.
+/// The first token in a type that borrows for less than `'static`: a lifetime, or a `&` without one.
 pub(crate) fn borrowed(ty: &Type) -> Option<TokenTree> {
-    if find(
-        ty.to_token_stream(),
-        &mut |token, _| matches!(token, TokenTree::Ident(ident) if ident == "for"),
-    )
-    .is_some()
-    {
+    borrowed_in(ty.to_token_stream())
+}
+
+/// As `borrowed`, in tokens. A type with a `for<..>` brings its own lifetimes, and is left to the compiler.
+fn borrowed_in(tokens: TokenStream) -> Option<TokenTree> {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    let is_punct = |index: usize, char: char| matches!(tokens.get(index), Some(TokenTree::Punct(punct)) if punct.as_char() == char);
+    let is_word = |index: usize, word: &str| matches!(tokens.get(index), Some(TokenTree::Ident(ident)) if ident == word);
+    if (0..tokens.len()).any(|index| is_word(index, "for")) {
         return None;
     }
-    find(ty.to_token_stream(), &mut |token, before| {
-        let quote = matches!(before, Some(TokenTree::Punct(punct)) if punct.as_char() == '\'');
-        quote && matches!(token, TokenTree::Ident(ident) if ident != "static")
+    (0..tokens.len()).find_map(|index| match &tokens[index] {
+        TokenTree::Group(group) => borrowed_in(group.stream()),
+        token if is_punct(index, '&') && !is_punct(index + 1, '\'') => Some(token.clone()),
+        _ if is_punct(index, '\'') && !is_word(index + 1, "static") => {
+            tokens.get(index + 1).cloned()
+        }
+        _ => None,
     })
 }
 
-/// The first token that `wanted` says yes to; it sees the token before, too.
-fn find(
-    tokens: TokenStream,
-    wanted: &mut impl FnMut(&TokenTree, Option<&TokenTree>) -> bool,
-) -> Option<TokenTree> {
-    let mut before = None;
-    for token in tokens {
-        if wanted(&token, before.as_ref()) {
-            return Some(token);
-        }
-        if let TokenTree::Group(group) = &token
-            && let Some(found) = find(group.stream(), wanted)
-        {
-            return Some(found);
-        }
-        before = Some(token);
-    }
-    None
+/// The first token that `wanted` says yes to.
+fn find(tokens: TokenStream, wanted: &impl Fn(&TokenTree) -> bool) -> Option<TokenTree> {
+    tokens.into_iter().find_map(|token| match token {
+        token if wanted(&token) => Some(token),
+        TokenTree::Group(group) => find(group.stream(), wanted),
+        _ => None,
+    })
 }
 
 /// A type's tokens with every `Self` replaced, for use outside the impl block.
@@ -185,4 +181,59 @@ pub(crate) fn shown(ty: &Type) -> String {
 /// Whether two types are written alike.
 pub(crate) fn same(left: &Type, right: &Type) -> bool {
     left.to_token_stream().to_string() == right.to_token_stream().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use syn::parse_quote;
+
+    use super::*;
+
+    #[test]
+    fn the_last_word_of_a_path_names_a_type() {
+        assert!(is_named(&parse_quote!(std::io::Result<u8>), "Result"));
+        assert!(is_named(&parse_quote!((Result)), "Result"));
+        assert!(!is_named(&parse_quote!(Result<u8>::Other), "Result"));
+        assert!(!is_named(&parse_quote!(&Result), "Result"));
+    }
+
+    #[test]
+    fn a_type_borrows_where_a_lifetime_is_short_or_left_out() {
+        for short in [
+            parse_quote!(Cow<'_, str>),
+            parse_quote!(Vec<&str>),
+            parse_quote!((u8, &'a [u8])),
+        ] {
+            assert!(borrowed(&short).is_some(), "{}", shown(&short));
+        }
+        for long in [
+            parse_quote!(Vec<u8>),
+            parse_quote!(Option<&'static str>),
+            parse_quote!(Box<dyn for<'a> Fn(&'a u8)>),
+        ] {
+            assert!(borrowed(&long).is_none(), "{}", shown(&long));
+        }
+    }
+
+    #[test]
+    fn an_unnamed_type_is_found_inside_another() {
+        assert!(impl_token(&parse_quote!(Result<(u8, impl Clone)>)).is_some());
+        assert!(impl_token(&parse_quote!(Result<implement>)).is_none());
+    }
+
+    #[test]
+    fn self_is_replaced_wherever_it_stands() {
+        let ty: Type = parse_quote!(Pair<[Self; 2], <Self as Trait>::Item>);
+        let replaced = without_self(ty.to_token_stream(), &quote::quote!(Worker<T>));
+        let expected: Type = parse_quote!(Pair<[Worker<T>; 2], <Worker<T> as Trait>::Item>);
+        assert_eq!(replaced.to_string(), expected.to_token_stream().to_string());
+    }
+
+    #[test]
+    fn types_are_shown_as_one_writes_them() {
+        assert_eq!(
+            shown(&parse_quote!(std::collections::BTreeMap<String, &u8>)),
+            "std::collections::BTreeMap<String, &u8>"
+        );
+    }
 }

@@ -1,6 +1,5 @@
 //! A cheap handle to send to an agent, local or remote alike.
 
-use std::any::TypeId;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -102,16 +101,6 @@ impl<A> AgentRef<A> {
         A: 'static,
     {
         self.draft().typed::<A>(handler, message_type, payload)
-    }
-
-    /// Whether the agent here is known to be an `A`.
-    pub(crate) fn is_type<B: 'static>(&self) -> bool {
-        let port = self.handle.port.as_ref();
-        port.is_none_or(|port| port.agent_type == TypeId::of::<B>())
-    }
-
-    pub(crate) fn host(&self) -> &Arc<dyn Host> {
-        &self.handle.host
     }
 }
 

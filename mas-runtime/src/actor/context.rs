@@ -92,9 +92,12 @@ impl<A> Context<A> {
     where
         A: Agent,
     {
-        let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = draft.as_ref().and_then(|own| own.downcast_ref());
-        own.map_or_else(|| self.cell().snapshot(), DraftState::snapshot)
+        if self.turn.cause.exclusive {
+            // What a handler has seen is what it builds on: it runs again when others move that meanwhile.
+            self.with_draft(|draft| draft.snapshot())
+        } else {
+            self.cell().snapshot()
+        }
     }
 
     /// Changes the state and returns the closure's value.

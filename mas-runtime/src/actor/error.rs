@@ -130,7 +130,7 @@ pub enum AskError {
     #[error(transparent)]
     Send(#[from] SendError),
     /// The handler failed, or its agent did.
-    #[error(transparent)]
+    #[error("{0}")]
     Failed(#[from] Failure),
     /// No reply came in time.
     #[error("no reply from `{target}` within {after:?}")]

@@ -119,6 +119,7 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     pub(crate) options: Options,
     pub(crate) trace: OnceLock<Arc<dyn Trace>>,
+    pub(crate) intercept: OnceLock<Arc<dyn Intercept>>,
     events: broadcast::Sender<Event>,
 }
 
@@ -153,6 +154,11 @@ pub(crate) trait Trace: Send + Sync + 'static {
     fn line(&self, agent: &AgentId, what: fmt::Arguments<'_>);
 }
 
+/// Sees every message before it goes into a mailbox, and may lose it: the test kit's faults.
+pub(crate) trait Intercept: Send + Sync + 'static {
+    fn pass(&self, delivery: Delivery) -> Option<Delivery>;
+}
+
 impl Core {
     pub(crate) fn new(
         clock: Arc<dyn Clock>,
@@ -169,6 +175,7 @@ impl Core {
             counters: Counters::default(),
             options,
             trace: OnceLock::new(),
+            intercept: OnceLock::new(),
             events: broadcast::Sender::new(EVENTS_MAX),
         }
     }

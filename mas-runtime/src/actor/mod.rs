@@ -22,6 +22,8 @@
 
 mod agent;
 mod agent_ref;
+#[cfg(any(test, feature = "testkit"))]
+mod alone;
 mod backoff;
 mod calls;
 mod context;
@@ -74,11 +76,13 @@ pub use state::{Document, Snapshot};
 pub use timers::TimerHandle;
 
 pub(crate) use agent::{HandlerTable, Route};
+#[cfg(any(test, feature = "testkit"))]
+pub(crate) use alone::{Seat, alone};
 pub(crate) use delivery::{Asker, Delivery};
-pub(crate) use host::{Boxed, Core, DeadLetter, Host, Options, Planned, Sending, Trace};
+pub(crate) use host::{Boxed, Core, DeadLetter, Host, Intercept, Options, Planned, Sending, Trace};
 pub(crate) use inbox::{Claim, Window};
 pub(crate) use launch::{Launch, Source, Start, furnish, spawning};
-pub(crate) use port::{Delivered, Port};
+pub(crate) use port::{Delivered, Port, Slot};
 pub(crate) use send::{Draft, Handle};
 pub(crate) use supervisor::Supervisor;
 pub(crate) use turn::{NO_ID, Turn};

@@ -104,6 +104,12 @@ impl Draft {
         self
     }
 
+    /// Takes who waits for the answer out of it.
+    #[cfg(any(test, feature = "testkit"))]
+    pub(crate) fn take_asker(&mut self) -> Asker {
+        std::mem::replace(&mut self.asker, Asker::nobody())
+    }
+
     /// Inherits what the handler that sends it has, and checks what can be checked here.
     fn prepare(&mut self) -> Result<(), SendError> {
         if let Some(fault) = self.fault.take() {
@@ -115,6 +121,7 @@ impl Draft {
         let (meta, pool) = turn.child_meta()?;
         let own = std::mem::replace(&mut self.meta, meta);
         self.meta.priority = own.priority;
+        self.meta.expects_reply = own.expects_reply;
         self.meta.deadline = earlier(self.meta.deadline, own.deadline);
         self.pool = Some(pool);
         self.sender = turn.agent.clone();

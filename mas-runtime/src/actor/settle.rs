@@ -267,7 +267,7 @@ async fn succeed<A: Agent>(
     route: Route,
 ) -> Settled {
     let mut batch = Batch::default();
-    if let Some(draft) = draft.filter(DraftState::is_changed) {
+    if let Some(draft) = draft {
         match instance.cell.publish(&draft) {
             Ok(None) => {}
             Ok(Some(op)) => batch.push(op),

@@ -127,10 +127,6 @@ pub(crate) struct DraftState<S> {
 }
 
 impl<S: AgentState> DraftState<S> {
-    pub(crate) const fn is_changed(&self) -> bool {
-        self.changed
-    }
-
     pub(crate) fn snapshot(&self) -> Snapshot<S> {
         Snapshot(Arc::clone(&self.state))
     }
@@ -250,12 +246,12 @@ impl<S: AgentState> StateCell<S> {
 
     /// Makes a draft current, and gives the operation that stores it, if it is kept and was changed.
     pub(crate) fn publish(&self, draft: &DraftState<S>) -> Result<Option<Op>, PublishError> {
-        if !draft.changed {
-            return Ok(None);
-        }
         let mut inner = self.inner();
         if inner.version != draft.base || inner.stale {
             return Err(PublishError::Moved);
+        }
+        if !draft.changed {
+            return Ok(None);
         }
         self.set(&mut inner, Arc::clone(&draft.state))
             .map_err(PublishError::Codec)

@@ -11,7 +11,7 @@ use dashmap::DashMap;
 use tokio::sync::Notify;
 
 use super::{Inner, Runtime};
-use crate::actor::{Core, Host, Options, Supervisor};
+use crate::actor::{Core, Host, Intercept, Options, Supervisor, Trace};
 use crate::model::limits::{HEARTBEAT_EVERY, LEASE};
 use crate::model::{Clock, Entropy, Failure, RuntimeId, SystemClock};
 use crate::store::{EmbeddedEngine, EmbeddedOptions, Engine, MemoryEngine, OpenError, StoreError};
@@ -50,7 +50,7 @@ pub struct Builder {
     options: Options,
     heartbeat: Duration,
     lease: Duration,
-    pub(crate) trace: Option<Arc<dyn crate::actor::Trace>>,
+    watch: Option<(Arc<dyn Trace>, Arc<dyn Intercept>)>,
 }
 
 impl Default for Builder {
@@ -63,7 +63,7 @@ impl Default for Builder {
             options: Options::default(),
             heartbeat: HEARTBEAT_EVERY,
             lease: LEASE,
-            trace: None,
+            watch: None,
         }
     }
 }
@@ -118,6 +118,13 @@ impl Builder {
         self
     }
 
+    /// Lets a test kit see and lose messages.
+    #[cfg(any(test, feature = "testkit"))]
+    pub(crate) fn watched(mut self, trace: Arc<dyn Trace>, intercept: Arc<dyn Intercept>) -> Self {
+        self.watch = Some((trace, intercept));
+        self
+    }
+
     /// Opens the engine, takes up what an earlier process left, and starts.
     ///
     /// # Errors
@@ -156,8 +163,9 @@ impl Builder {
             lease: self.lease,
             stop_heartbeat: Notify::new(),
         });
-        if let Some(trace) = self.trace {
+        if let Some((trace, intercept)) = self.watch {
             let _ = inner.core.trace.set(trace);
+            let _ = inner.core.intercept.set(intercept);
         }
         let host: Arc<dyn Host> = Arc::clone(&inner) as _;
         supervisor.join(&host);

@@ -255,6 +255,16 @@ impl Runtime {
         self.inner.shut_down().await
     }
 
+    /// Kills the instances of an agent.
+    #[cfg(any(test, feature = "testkit"))]
+    pub(crate) fn crash(&self, id: &AgentId) {
+        if let Some(port) = self.inner.port(id) {
+            for member in port.slots.iter().filter_map(crate::actor::Slot::member) {
+                member.kill();
+            }
+        }
+    }
+
     /// How many replies came after their askers had gone.
     pub fn late_replies(&self) -> u64 {
         self.inner

@@ -113,6 +113,13 @@ impl Inner {
     /// Step 6, carry, to an agent without an inbox: into a mailbox.
     fn carry(&self, port: &Arc<Port>, draft: Draft, route: Route) -> Sending {
         let (delivery, wait) = Self::make(draft, route);
+        let delivery = match self.core.intercept.get() {
+            None => delivery,
+            Some(intercept) => match intercept.pass(delivery) {
+                Some(delivery) => delivery,
+                None => return Sending::Done(Ok(())),
+            },
+        };
         match port.deliver(delivery, wait) {
             Delivered::Accepted => Sending::Done(Ok(())),
             Delivered::Refused(delivery) => Sending::Done(Err(full(*delivery))),

@@ -31,6 +31,8 @@ mod memory;
 mod read;
 mod record;
 mod sled;
+#[cfg(test)]
+mod tests;
 mod traits;
 
 pub use batch::{Batch, Committed, Durability, Op};

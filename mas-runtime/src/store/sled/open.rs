@@ -105,6 +105,10 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<DataDir, OpenError> {
             path: dir.join("index"),
             source: io::Error::new(source.kind(), source),
         },
+        StoreError::Failed { reason } => OpenError::Damaged {
+            dir: dir.to_owned(),
+            reason: reason.to_string(),
+        },
         other => OpenError::Damaged {
             dir: dir.to_owned(),
             reason: other.to_string(),

@@ -1,0 +1,265 @@
+//! One agent, no runtime: what a handler replies, keeps and sends.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::actor::{
+    Agent, AgentRecord, Boxed, Core, DeadLetter, Draft, EndReason, Host, Launch, Options, Planned,
+    Port, Query, Seat, SendError, Sending, SpawnError, StateOf, alone,
+};
+use crate::model::{
+    AgentId, Entropy, Envelope, Error, Failure, MessageType, Payload, Result, SystemClock,
+};
+use crate::store::{Batch, MemoryEngine};
+
+/// One agent without a runtime: its handlers run for real, and what they send is kept for you to look at.
+///
+/// An ask that a handler makes gets the answer that [`Harness::answers`] says; without one it fails as it would when
+/// nobody were there.
+///
+/// ```
+/// # // The book's chapter on testing shows it with an agent.
+/// ```
+pub struct Harness<A: Agent> {
+    seat: Seat<A>,
+    host: Arc<Stage>,
+}
+
+/// What came of one message.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Outcome<S> {
+    /// The state after it.
+    pub state: S,
+    /// What the handler sent, in order: tells, asks, publishes. Nothing when it failed and its agent is durable.
+    pub sent: Vec<Envelope>,
+    answer: std::result::Result<Payload, Failure>,
+}
+
+impl<S> Outcome<S> {
+    /// The handler's reply.
+    ///
+    /// # Errors
+    /// The [`Failure`] that the asker would have got, or why the reply is no `R`.
+    pub fn reply<R: DeserializeOwned + 'static>(&self) -> Result<R> {
+        match &self.answer {
+            Ok(payload) => Ok(payload.decode()?),
+            Err(failure) => Err(failure.clone().into()),
+        }
+    }
+
+    /// The failure that the asker would have got, if any.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.answer.as_ref().err()
+    }
+}
+
+impl<A: Agent> Harness<A> {
+    /// An agent with the default state, as if it had just been started; its `#[on_start]` does not run.
+    ///
+    /// # Panics
+    /// When its declared id is no agent id, which the macros do not let happen.
+    pub fn new(agent: A) -> Self {
+        let host = Arc::new(Stage::new());
+        let seat = alone::<A>(agent, Arc::clone(&host) as _)
+            .unwrap_or_else(|error| panic!("the agent can't be seated: {error}"));
+        Self { seat, host }
+    }
+
+    /// Gives it a state.
+    #[must_use]
+    pub fn state(self, state: StateOf<A>) -> Self {
+        self.seat.set_state(state);
+        self
+    }
+
+    /// What an ask of its handlers gets for an answer.
+    ///
+    /// # Panics
+    /// When the reply can't be encoded.
+    #[must_use]
+    pub fn answers<R: Serialize + ?Sized>(
+        self,
+        target: &str,
+        message_type: &str,
+        reply: &R,
+    ) -> Self {
+        let bytes = crate::model::Codec::MessagePack
+            .encode(reply)
+            .unwrap_or_else(|error| panic!("the reply can't be encoded: {error}"));
+        let key = (target.to_owned(), message_type.to_owned());
+        self.host.state().answers.insert(key, bytes);
+        self
+    }
+
+    /// Runs its `#[on_start]`.
+    ///
+    /// # Errors
+    /// The [`Failure`] with which it would not have started.
+    pub async fn start(&mut self) -> Result<()> {
+        self.seat.on_start().await.map_err(Error::from)
+    }
+
+    /// Delivers a message and lets its handler run to its end.
+    pub async fn deliver<P: Serialize + ?Sized>(
+        &mut self,
+        message_type: &str,
+        payload: &P,
+    ) -> Outcome<StateOf<A>> {
+        self.host.state().sent.clear();
+        let answer = self.run(message_type, payload).await;
+        let sent = std::mem::take(&mut self.host.state().sent);
+        let released = answer.is_ok() || !self.seat.is_durable();
+        Outcome {
+            state: self.seat.copy_state(),
+            sent: if released { sent } else { Vec::new() },
+            answer,
+        }
+    }
+
+    async fn run<P: Serialize + ?Sized>(
+        &mut self,
+        message_type: &str,
+        payload: &P,
+    ) -> std::result::Result<Payload, Failure> {
+        let message_type = MessageType::new(message_type).map_err(Failure::from_error)?;
+        let payload = Payload::encode(payload).map_err(Failure::from_error)?;
+        self.seat.handle(message_type, payload).await
+    }
+}
+
+impl<A: Agent> fmt::Debug for Harness<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Harness").finish_non_exhaustive()
+    }
+}
+
+/// What stands in for a runtime: it keeps what is sent.
+#[derive(Debug)]
+struct Stage {
+    core: Core,
+    state: Mutex<StageState>,
+}
+
+#[derive(Debug, Default)]
+struct StageState {
+    sent: Vec<Envelope>,
+    answers: BTreeMap<(String, String), bytes::Bytes>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let engine = Arc::new(MemoryEngine::new());
+        let clock = Arc::new(SystemClock::new());
+        Self {
+            core: Core::new(clock, Entropy::seeded(0), engine, Options::default()),
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, StageState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Host for Stage {
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn send(&self, mut draft: Draft) -> Sending {
+        let mut state = self.state();
+        let target = draft.to.id.clone();
+        let key = (target.to_string(), draft.message_type.to_string());
+        let answer = state.answers.get(&key).cloned();
+        let asker = draft.take_asker();
+        let mut envelope = Envelope::new(
+            self.core.new_id(),
+            draft.sender,
+            target.clone(),
+            draft.message_type,
+            draft.payload,
+        );
+        envelope.meta = draft.meta;
+        let asks = asker.wants_reply() || asker.wants_stream();
+        state.sent.push(envelope);
+        match (asks, answer) {
+            (false, _) => Sending::Done(Ok(())),
+            (true, Some(bytes)) => {
+                let reply = Payload::encoded(crate::model::Codec::MessagePack, bytes);
+                asker.answer(Ok(reply));
+                Sending::Done(Ok(()))
+            }
+            (true, None) => {
+                asker.disarm();
+                Sending::Done(Err(SendError::UnknownAgent { target }))
+            }
+        }
+    }
+
+    fn outbox_has_room(&self, _: &AgentId) -> bool {
+        true
+    }
+
+    fn subscribers(&self, topic: &str) -> Vec<AgentId> {
+        // A publish is seen as one message to the topic itself, where the topic can be a name.
+        AgentId::new(topic).into_iter().collect()
+    }
+
+    fn plan(&self, _: Draft, _: &mut Batch) -> Planned {
+        Planned::Dead
+    }
+
+    fn release(&self, _: Planned, _: u64) {}
+
+    fn withdraw(&self, _: Planned) {}
+
+    fn append(&self, draft: Draft, _: Batch) -> Boxed<'static, Result<(), SendError>> {
+        let done = match self.send(draft) {
+            Sending::Done(done) => done,
+            Sending::Wait(_) => Ok(()),
+        };
+        Box::pin(std::future::ready(done))
+    }
+
+    fn dead_letter(&self, _: DeadLetter) {}
+
+    fn ended(&self, _: &Arc<Port>, _: &EndReason) {}
+
+    fn port(&self, _: &AgentId) -> Option<Arc<Port>> {
+        None
+    }
+
+    fn launch(
+        self: Arc<Self>,
+        _: Box<dyn Launch>,
+        _: Option<AgentId>,
+    ) -> Boxed<'static, Result<Arc<Port>, SpawnError>> {
+        Box::pin(std::future::ready(Err(SpawnError::ShutDown)))
+    }
+
+    fn stop(self: Arc<Self>, id: AgentId) -> Boxed<'static, Result<()>> {
+        let error = Error::msg(format!("no agent `{id}` runs beside a harness"));
+        Box::pin(std::future::ready(Err(error)))
+    }
+
+    fn discover(&self, _: &Query) -> Vec<AgentRecord> {
+        Vec::new()
+    }
+
+    fn subscribe(&self, _: &AgentId, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn unsubscribe(&self, _: &AgentId, _: &str) -> bool {
+        true
+    }
+
+    fn watch(&self, _: &AgentId, _: &AgentId) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,273 @@
+//! A runtime in virtual time.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::clock::VirtualClock;
+use super::probe::{Probe, Record, Recorder};
+use crate::actor::{AgentRef, Delivery, Intercept, Trace};
+use crate::model::{AgentId, Clock, Moment, Result};
+use crate::runtime::{Builder, Runtime};
+use crate::store::{Engine, MemoryEngine};
+
+/// A runtime with a memory engine, virtual time, a seeded source of randomness, probes, and faults to inject.
+///
+/// It takes over tokio's clock: use it in a plain `#[tokio::test]`, which runs on one thread. Time stands still while
+/// anybody works, and jumps to the next timer when everybody waits, so an hour passes in no time. Two runs with one seed do
+/// the same, in the same order, at the same virtual times: [`TestKit::trace`] tells.
+///
+/// ```
+/// # use mas_runtime::testkit::TestKit;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> mas_runtime::model::Result<()> {
+/// let kit = TestKit::start().await;
+/// let auditor = kit.probe("auditor").await?;
+/// kit.agent("auditor")?.tell("task.seen", "t-1").await?;
+/// assert_eq!(auditor.next::<String>("task.seen").await?, "t-1");
+/// # kit.shutdown().await
+/// # }
+/// ```
+pub struct TestKit {
+    runtime: Runtime,
+    clock: Arc<VirtualClock>,
+    faults: Arc<Faults>,
+    lines: Arc<Lines>,
+}
+
+/// A kit to be.
+#[derive(Debug)]
+#[must_use = "nothing runs before `start`"]
+pub struct KitBuilder {
+    seed: u64,
+    builder: Builder,
+    own_engine: bool,
+}
+
+impl KitBuilder {
+    /// The seed of ids, jitter and whatever else is random; 0 unless said.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Another engine than a fresh memory engine: a clone of one, to see what a restart finds.
+    pub fn engine(mut self, engine: impl Engine + 'static) -> Self {
+        self.own_engine = true;
+        self.builder = self.builder.engine(engine);
+        self
+    }
+
+    /// Changes the runtime's own settings.
+    pub fn configure(mut self, change: impl FnOnce(Builder) -> Builder) -> Self {
+        self.builder = change(self.builder);
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// On a runtime of several threads, where virtual time does not exist, and when the engine can't be used.
+    pub async fn start(self) -> TestKit {
+        pause();
+        let clock = Arc::new(VirtualClock::new());
+        let faults = Arc::new(Faults::default());
+        let lines = Arc::new(Lines {
+            clock: Arc::clone(&clock),
+            lines: Mutex::default(),
+        });
+        let mut builder = self.builder;
+        if !self.own_engine {
+            builder = builder.engine(MemoryEngine::new());
+        }
+        let trace: Arc<dyn Trace> = Arc::clone(&lines) as _;
+        let intercept: Arc<dyn Intercept> = Arc::clone(&faults) as _;
+        let runtime = builder
+            .clock(Shared(Arc::clone(&clock)))
+            .seed(self.seed)
+            .watched(trace, intercept)
+            .start()
+            .await
+            .unwrap_or_else(|error| panic!("the kit does not start: {error}"));
+        TestKit {
+            runtime,
+            clock,
+            faults,
+            lines,
+        }
+    }
+}
+
+/// Stops tokio's clock, unless it stands still already.
+fn pause() {
+    // tokio has no question for it: a paused clock does not move while nobody waits.
+    let paused = std::panic::catch_unwind(tokio::time::pause);
+    if paused.is_err() {
+        tracing::debug!("the clock was paused before");
+    }
+}
+
+impl TestKit {
+    /// A kit with seed 0.
+    ///
+    /// # Panics
+    /// As [`KitBuilder::start`].
+    pub async fn start() -> Self {
+        Self::builder().start().await
+    }
+
+    /// A kit to be.
+    pub fn builder() -> KitBuilder {
+        KitBuilder {
+            seed: 0,
+            builder: Runtime::builder(),
+            own_engine: false,
+        }
+    }
+
+    /// The runtime.
+    pub const fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Starts an agent that records what it gets.
+    ///
+    /// # Errors
+    /// As [`Runtime::spawn_as`].
+    pub async fn probe(&self, id: &str) -> Result<Probe> {
+        let record = Arc::new(Record::default());
+        let recorder = Recorder {
+            record: Arc::clone(&record),
+        };
+        let agent = self.runtime.spawn_as(id, recorder).await?;
+        Ok(Probe::new(agent.untyped(), record))
+    }
+
+    /// Ends an agent's instances at their next await, as a crash would: what is in hand is tried again if it is durable.
+    pub fn crash<A>(&self, agent: &AgentRef<A>) {
+        self.runtime.crash(agent.id());
+    }
+
+    /// Loses the next messages that would go into a mailbox. Those of durable agents are on disk before: they are safe.
+    pub fn drop_next(&self, messages: u32) {
+        self.faults.drop_next.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// Loses what two agents send each other, until [`TestKit::heal`].
+    pub fn partition(&self, a: impl AsRef<str>, b: impl AsRef<str>) {
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        let mut parted = self.faults.parted();
+        parted.insert(pair(a.as_ref(), b.as_ref()));
+        parted.insert(pair(b.as_ref(), a.as_ref()));
+    }
+
+    /// Ends all partitions.
+    pub fn heal(&self) {
+        self.faults.parted().clear();
+    }
+
+    /// Lets virtual time pass; everything that is due meanwhile happens at its own time.
+    pub async fn advance(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+
+    /// The time since the kit started.
+    pub fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    /// What has happened so far, a line each: virtual time, agent, and the dispatch, reply, failure, commit, timer, restart,
+    /// start or end.
+    pub fn trace(&self) -> Vec<String> {
+        self.lines
+            .lines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Deref for TestKit {
+    type Target = Runtime;
+
+    fn deref(&self) -> &Runtime {
+        &self.runtime
+    }
+}
+
+impl fmt::Debug for TestKit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestKit")
+            .field("runtime", &self.runtime)
+            .field("now", &self.now())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A clock in many hands.
+#[derive(Debug)]
+struct Shared(Arc<VirtualClock>);
+
+impl Clock for Shared {
+    fn now(&self) -> Moment {
+        self.0.now()
+    }
+
+    fn unix(&self) -> Duration {
+        self.0.unix()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Faults {
+    drop_next: AtomicU32,
+    parted: Mutex<BTreeSet<(String, String)>>,
+    /// What was lost: its askers wait until their time is up, as they would for an answer that never comes.
+    lost: Mutex<Vec<Delivery>>,
+}
+
+impl Faults {
+    fn parted(&self) -> std::sync::MutexGuard<'_, BTreeSet<(String, String)>> {
+        self.parted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_lost(&self, sender: &AgentId, target: &AgentId) -> bool {
+        let parted = self.parted();
+        if !parted.is_empty() && parted.contains(&(sender.to_string(), target.to_string())) {
+            return true;
+        }
+        self.drop_next
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(1)
+            })
+            .is_ok()
+    }
+}
+
+impl Intercept for Faults {
+    fn pass(&self, delivery: Delivery) -> Option<Delivery> {
+        if !self.is_lost(&delivery.envelope.sender, &delivery.envelope.target) {
+            return Some(delivery);
+        }
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.push(delivery);
+        None
+    }
+}
+
+struct Lines {
+    clock: Arc<VirtualClock>,
+    lines: Mutex<Vec<String>>,
+}
+
+impl Trace for Lines {
+    fn line(&self, agent: &AgentId, what: fmt::Arguments<'_>) {
+        let at = self.clock.now().since_origin();
+        let line = format!("{:>12} {agent} {what}", at.as_micros());
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.push(line);
+    }
+}

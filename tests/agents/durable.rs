@@ -1,0 +1,369 @@
+//! Durable agents: an inbox, an outbox, dedup, and effects that happen exactly once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use mas::prelude::*;
+use mas::store::MemoryEngine;
+use mas::testkit::{Fault, FaultyEngine};
+use mas::{AskError, FailureCode, SendError};
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Tally {
+    done: Vec<u32>,
+}
+
+#[agent(id = "ledger", state = Tally, durable, max_attempts = 3)]
+struct Ledger {
+    attempts: Arc<AtomicU32>,
+    fail_first: u32,
+}
+
+#[agent]
+impl Ledger {
+    #[on("book")]
+    async fn book(&mut self, number: u32, ctx: &mut Context<Self>) -> Result<usize> {
+        let attempt = self.attempts.fetch_add(1, Ordering::SeqCst);
+        ctx.update_state(|tally| tally.done.push(number));
+        ctx.tell("copy", "copied", &number).await?;
+        if attempt < self.fail_first {
+            return Err(Failure::retryable("not this time").into());
+        }
+        Ok(ctx.state().done.len())
+    }
+
+    #[on("book.never")]
+    async fn never(&mut self, number: u32, ctx: &mut Context<Self>) -> Result<()> {
+        self.attempts.fetch_add(1, Ordering::SeqCst);
+        ctx.update_state(|tally| tally.done.push(number));
+        Err(Failure::permanent("never").into())
+    }
+
+    #[on("book.panic")]
+    async fn panic(&mut self) {
+        self.attempts.fetch_add(1, Ordering::SeqCst);
+        panic!("poison");
+    }
+
+    #[on("book.slow")]
+    async fn slow(&mut self, number: u32, ctx: &mut Context<Self>) {
+        self.attempts.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        ctx.update_state(|tally| tally.done.push(number));
+    }
+
+    #[on("book.shared")]
+    async fn shared(&self, number: u32, ctx: &Context<Self>) -> Result<()> {
+        ctx.update_state(|tally| tally.done.push(number));
+        if self.attempts.fetch_add(1, Ordering::SeqCst) < self.fail_first {
+            return Err(Failure::retryable("after the update").into());
+        }
+        Ok(())
+    }
+
+    #[on("total")]
+    async fn total(&self, ctx: &Context<Self>) -> Vec<u32> {
+        ctx.state().done.clone()
+    }
+}
+
+/// Keeps the copies that the ledger sends.
+#[agent(id = "copy", state = Tally, durable)]
+struct Copy;
+
+#[agent]
+impl Copy {
+    #[on("copied")]
+    async fn copied(&mut self, number: u32, ctx: &mut Context<Self>) {
+        ctx.update_state(|tally| tally.done.push(number));
+    }
+
+    #[on("total")]
+    async fn total(&self, ctx: &Context<Self>) -> Vec<u32> {
+        ctx.state().done.clone()
+    }
+}
+
+struct System {
+    kit: TestKit,
+    ledger: LedgerRef,
+    copy: CopyRef,
+    attempts: Arc<AtomicU32>,
+}
+
+async fn system(engine: impl mas::store::Engine + 'static, fail_first: u32) -> System {
+    let kit = TestKit::builder().engine(engine).start().await;
+    let attempts: Arc<AtomicU32> = Arc::default();
+    let ledger = Ledger {
+        attempts: Arc::clone(&attempts),
+        fail_first,
+    };
+    let copy = kit.spawn(Copy).await.unwrap();
+    let ledger = kit.spawn(ledger).await.unwrap();
+    System {
+        kit,
+        ledger,
+        copy,
+        attempts,
+    }
+}
+
+impl System {
+    fn attempts(&self) -> u32 {
+        self.attempts.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test]
+async fn a_failed_attempt_leaves_nothing_and_the_asker_is_answered_once() {
+    let system = system(MemoryEngine::new(), 2).await;
+    assert_eq!(system.ledger.book(7).await.unwrap(), 1);
+    assert_eq!(system.attempts(), 3);
+    assert_eq!(system.ledger.total().await.unwrap(), [7]);
+    system.kit.advance(secs(1)).await;
+    assert_eq!(system.copy.total().await.unwrap(), [7], "sent once");
+}
+
+#[tokio::test]
+async fn after_the_last_attempt_it_is_a_dead_letter_with_its_history() {
+    let system = system(MemoryEngine::new(), 100).await;
+    let error = system.ledger.book(7).await.unwrap_err();
+    assert!(matches!(&error, AskError::Failed(f) if f.message == "not this time"));
+    assert_eq!(system.attempts(), 3);
+    let letters = system.kit.dead_letters().list(10).await.unwrap();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].history.len(), 2, "{letters:?}");
+    assert!(letters[0].durable);
+    assert!(system.copy.total().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_permanent_failure_is_not_tried_again_until_an_operator_says_so() {
+    let system = system(MemoryEngine::new(), 0).await;
+    assert!(system.ledger.never(1).await.is_err());
+    assert_eq!(system.attempts(), 1);
+    let letters = system.kit.dead_letters();
+    let number = letters.list(10).await.unwrap()[0].number;
+    assert!(letters.show(number).await.unwrap().is_some());
+    letters.retry(number).await.unwrap();
+    system.kit.advance(secs(1)).await;
+    assert_eq!(system.attempts(), 2);
+    let number = letters.list(10).await.unwrap()[0].number;
+    assert!(letters.drop(number).await.unwrap());
+    assert!(!letters.drop(number).await.unwrap());
+    assert!(letters.list(10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_poison_message_ends_in_the_dead_letters_and_not_the_agent() {
+    let system = system(MemoryEngine::new(), 0).await;
+    let error = system.ledger.panic().await.unwrap_err();
+    assert!(matches!(&error, AskError::Failed(f) if f.code == FailureCode::PANIC));
+    assert_eq!(system.attempts(), 3);
+    assert_eq!(system.ledger.book(1).await.unwrap(), 1, "it lives");
+}
+
+#[tokio::test]
+async fn a_crash_in_the_middle_is_tried_again() {
+    let system = system(MemoryEngine::new(), 0).await;
+    let slow = tokio::spawn(system.ledger.slow(5));
+    system.kit.advance(Duration::from_millis(500)).await;
+    system.kit.crash(&system.ledger);
+    slow.await.unwrap().unwrap();
+    assert_eq!(system.attempts(), 2);
+    assert_eq!(system.ledger.total().await.unwrap(), [5]);
+}
+
+#[tokio::test]
+async fn updates_of_a_shared_handler_happen_once_although_it_runs_again() {
+    let system = system(MemoryEngine::new(), 2).await;
+    system.ledger.shared(9).await.unwrap();
+    assert_eq!(system.attempts(), 3);
+    assert_eq!(system.ledger.total().await.unwrap(), [9]);
+}
+
+#[tokio::test]
+async fn what_was_accepted_survives_a_restart_of_the_process() {
+    let engine = MemoryEngine::new();
+    let first = system(engine.clone(), 0).await;
+    first.ledger.slow(1).tell().await.unwrap();
+    for number in 2..=50 {
+        first.ledger.book(number).tell().await.unwrap();
+    }
+    // The engine stops with everything in flight, as a killed process would leave it.
+    let kept = engine.clone();
+    first.kit.shutdown().await.unwrap();
+    let second = system(kept, 0).await;
+    second.kit.advance(secs(60)).await;
+    let total = second.ledger.total().await.unwrap();
+    assert_eq!(total, (1..=50).collect::<Vec<_>>());
+    assert_eq!(
+        second.copy.total().await.unwrap(),
+        (2..=50).collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test]
+async fn a_message_to_a_durable_agent_that_does_not_run_waits_for_it() {
+    let engine = MemoryEngine::new();
+    let first = system(engine.clone(), 0).await;
+    first.kit.shutdown().await.unwrap();
+    let kit = TestKit::builder().engine(engine).start().await;
+    kit.agent("copy").unwrap().tell("copied", &3).await.unwrap();
+    let error = kit
+        .agent("copy")
+        .unwrap()
+        .ask::<()>("copied", &4)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, AskError::Send(SendError::Stopped { .. })));
+    let copy = kit.spawn(Copy).await.unwrap();
+    kit.advance(secs(1)).await;
+    assert_eq!(copy.total().await.unwrap(), [3]);
+}
+
+#[tokio::test]
+async fn an_outbox_waits_for_a_target_that_comes_later() {
+    let kit = TestKit::start().await;
+    let attempts: Arc<AtomicU32> = Arc::default();
+    let ledger = kit
+        .spawn(Ledger {
+            attempts,
+            fail_first: 0,
+        })
+        .await
+        .unwrap();
+    for number in 0..5 {
+        ledger.book(number).await.unwrap();
+    }
+    kit.advance(secs(30)).await;
+    let copy = kit.spawn(Copy).await.unwrap();
+    kit.advance(secs(10)).await;
+    assert_eq!(copy.total().await.unwrap(), [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn an_outbox_gives_up_on_a_target_that_never_comes() {
+    let kit = TestKit::start().await;
+    let attempts: Arc<AtomicU32> = Arc::default();
+    let ledger = kit
+        .spawn(Ledger {
+            attempts,
+            fail_first: 0,
+        })
+        .await
+        .unwrap();
+    ledger.book(1).await.unwrap();
+    kit.advance(secs(400)).await;
+    let letters = kit.dead_letters().list(10).await.unwrap();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].target, "copy");
+}
+
+#[tokio::test]
+async fn engine_faults_give_errors_and_service_resumes() {
+    for fault in [Fault::Errors, Fault::DiskFull] {
+        let engine = FaultyEngine::new(MemoryEngine::new());
+        let system = system(engine.clone(), 0).await;
+        system.ledger.book(1).await.unwrap();
+        engine.suffer(fault);
+        let error = system.ledger.book(2).tell().await.unwrap_err();
+        assert!(matches!(error, SendError::Commit(_)), "{error:?}");
+        engine.heal();
+        assert_eq!(system.ledger.book(3).await.unwrap(), 2);
+        assert_eq!(system.ledger.total().await.unwrap(), [1, 3]);
+    }
+}
+
+#[tokio::test]
+async fn a_message_in_hand_survives_a_fault_of_the_engine() {
+    let engine = FaultyEngine::new(MemoryEngine::new());
+    let system = system(engine.clone(), 0).await;
+    let slow = tokio::spawn(system.ledger.slow(5));
+    system.kit.advance(Duration::from_millis(500)).await;
+    engine.suffer(Fault::Errors);
+    system.kit.advance(secs(2)).await;
+    engine.heal();
+    slow.await.unwrap().unwrap();
+    assert_eq!(system.ledger.total().await.unwrap(), [5]);
+    assert!(system.attempts() >= 2);
+}
+
+#[tokio::test]
+async fn a_backlog_larger_than_the_mailbox_is_worked_off_in_order() {
+    #[agent(id = "narrow", state = Tally, durable, mailbox = 4)]
+    struct Narrow;
+
+    #[agent]
+    impl Narrow {
+        #[on("take")]
+        async fn take(&mut self, number: u32, ctx: &mut Context<Self>) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            ctx.update_state(|tally| tally.done.push(number));
+        }
+
+        #[on("total")]
+        async fn total(&self, ctx: &Context<Self>) -> Vec<u32> {
+            ctx.state().done.clone()
+        }
+    }
+
+    let kit = TestKit::start().await;
+    let narrow = kit.spawn(Narrow).await.unwrap();
+    for number in 0..500 {
+        narrow.take(number).tell().await.unwrap();
+    }
+    kit.advance(secs(60)).await;
+    assert_eq!(narrow.total().await.unwrap(), (0..500).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_removed_agent_keeps_its_state_unless_told_otherwise() {
+    let engine = MemoryEngine::new();
+    let system = system(engine, 0).await;
+    system.ledger.book(1).await.unwrap();
+    system.kit.remove("ledger").await.unwrap();
+    assert!(matches!(
+        system.ledger.total().await,
+        Err(AskError::Send(_))
+    ));
+    let again = |attempts: &Arc<AtomicU32>| Ledger {
+        attempts: Arc::clone(attempts),
+        fail_first: 0,
+    };
+    let ledger = system.kit.spawn(again(&system.attempts)).await.unwrap();
+    assert_eq!(ledger.total().await.unwrap(), [1]);
+    system.kit.remove_with_data("ledger").await.unwrap();
+    let ledger = system.kit.spawn(again(&system.attempts)).await.unwrap();
+    assert!(ledger.total().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_repeated_ask_of_a_rerun_handler_is_answered_from_what_was_kept() {
+    #[agent(id = "asker", durable)]
+    struct Asker {
+        attempts: Arc<AtomicU32>,
+    }
+
+    #[agent]
+    impl Asker {
+        #[on("go")]
+        async fn go(&mut self, ctx: &mut Context<Self>) -> Result<usize> {
+            let booked: usize = ctx.ask("ledger", "book", &1_u32).await?;
+            if self.attempts.fetch_add(1, Ordering::SeqCst) == 0 {
+                return Err(Failure::retryable("once more").into());
+            }
+            Ok(booked)
+        }
+    }
+
+    let system = system(MemoryEngine::new(), 0).await;
+    let asker = Asker {
+        attempts: Arc::default(),
+    };
+    let asker = system.kit.spawn(asker).await.unwrap();
+    assert_eq!(asker.go().await.unwrap(), 1);
+    assert_eq!(system.ledger.total().await.unwrap(), [1], "booked once");
+    assert_eq!(system.attempts(), 1);
+}

@@ -1,0 +1,10 @@
+//! Agents in a runtime: sending, streaming, state, supervision, timers, topics.
+
+mod cycles;
+mod durable;
+mod pools;
+mod sending;
+mod streams;
+mod supervision;
+mod timers;
+mod topics;

@@ -1,0 +1,124 @@
+//! Several instances that share one id.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use mas::prelude::*;
+use mas::store::MemoryEngine;
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Tally {
+    done: u64,
+}
+
+#[agent(id = "pool", state = Tally)]
+struct Worker {
+    number: u32,
+}
+
+#[agent]
+impl Worker {
+    #[on("work")]
+    async fn work(&mut self, ctx: &mut Context<Self>) -> u32 {
+        let seen = ctx.state().done;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        ctx.update_state(|tally| tally.done = seen + 1);
+        self.number
+    }
+
+    #[on("total")]
+    async fn total(&self, ctx: &Context<Self>) -> u64 {
+        ctx.state().done
+    }
+}
+
+#[agent(id = "durable-pool", state = Tally, durable)]
+struct DurableWorker {
+    runs: Arc<AtomicU32>,
+}
+
+#[agent]
+impl DurableWorker {
+    #[on("work")]
+    async fn work(&mut self, ctx: &mut Context<Self>) -> u64 {
+        self.runs.fetch_add(1, Ordering::SeqCst);
+        let seen = ctx.state().done;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        ctx.update_state(|tally| {
+            tally.done = seen + 1;
+            tally.done
+        })
+    }
+
+    #[on("total")]
+    async fn total(&self, ctx: &Context<Self>) -> u64 {
+        ctx.state().done
+    }
+}
+
+#[tokio::test]
+async fn a_pool_spreads_its_work_and_loses_no_update() {
+    let kit = TestKit::start().await;
+    let next = AtomicU32::new(0);
+    let pool = kit
+        .spawn_pool("pool", 4, move || Worker {
+            number: next.fetch_add(1, Ordering::SeqCst),
+        })
+        .await
+        .unwrap();
+    let answers = join_all((0..8).map(|_| pool.work())).await;
+    let mut numbers: Vec<u32> = answers.into_iter().map(Result::unwrap).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [0, 0, 1, 1, 2, 2, 3, 3]);
+    assert_eq!(pool.total().await.unwrap(), 8);
+}
+
+#[tokio::test]
+async fn a_durable_pool_runs_again_on_newer_state_and_loses_no_update() {
+    let kit = TestKit::builder().engine(MemoryEngine::new()).start().await;
+    let runs: Arc<AtomicU32> = Arc::default();
+    let own = Arc::clone(&runs);
+    let pool = kit
+        .spawn_pool("durable-pool", 4, move || DurableWorker {
+            runs: Arc::clone(&own),
+        })
+        .await
+        .unwrap();
+    let answers = join_all((0..40).map(|_| pool.work())).await;
+    let mut answers: Vec<u64> = answers.into_iter().map(Result::unwrap).collect();
+    answers.sort_unstable();
+    assert_eq!(
+        answers,
+        (1..=40).collect::<Vec<_>>(),
+        "each reply is of its own commit"
+    );
+    assert_eq!(pool.total().await.unwrap(), 40);
+    assert!(runs.load(Ordering::SeqCst) >= 40);
+}
+
+#[tokio::test]
+async fn a_pool_of_none_is_refused() {
+    let kit = TestKit::start().await;
+    let error = kit
+        .spawn_pool("pool", 0, || Worker { number: 0 })
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, mas::SpawnError::PoolSize { .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn one_crashed_instance_does_not_hold_the_others() {
+    let kit = TestKit::start().await;
+    let pool = kit
+        .spawn_pool("pool", 2, || Worker { number: 1 })
+        .await
+        .unwrap();
+    kit.crash(&pool);
+    let answers = join_all((0..4).map(|_| pool.work())).await;
+    assert!(answers.into_iter().all(|answer| answer.is_ok()));
+}
