@@ -52,7 +52,7 @@ impl Reader {
         };
         let counted: Counted = ctx.ask(&counter.id, "text.count", &text).await?;
         Ok(format!(
-            "{} says: {} words, {} in {} texts so far",
+            "{} says: {} words here; {} words in {} text(s) so far",
             counter.id, counted.words, counted.words_so_far, counted.texts_so_far
         ))
     }
@@ -69,6 +69,7 @@ async fn main() -> Result<()> {
 
     let answer = reader.read("the quick brown fox".to_owned()).await?;
     println!("{answer}");
+    println!("Run it again: the counter goes on from here.");
 
     runtime.shutdown().await
 }
