@@ -27,8 +27,8 @@ impl Press {
 /// Starts the press as its child, and wants to know when it ends.
 #[agent(id = "workshop")]
 struct Workshop {
-    /// Tells `main` that the lesson is over.
-    over: Option<oneshot::Sender<()>>,
+    /// Tells `main` what it hears.
+    heard: Option<oneshot::Sender<Ended>>,
 }
 
 #[agent]
@@ -41,13 +41,8 @@ impl Workshop {
 
     #[on("agent.ended")]
     async fn ended(&mut self, ended: Ended) {
-        let reason = ended.reason.unwrap_or_default();
-        println!(
-            "   the workshop hears that `{}` has ended: {reason}",
-            ended.agent
-        );
-        if let Some(over) = self.over.take() {
-            let _ = over.send(());
+        if let Some(heard) = self.heard.take() {
+            let _ = heard.send(ended);
         }
     }
 }
@@ -59,8 +54,8 @@ async fn main() -> Result<()> {
 
     let runtime = Runtime::builder().start().await?;
     let mut events = runtime.events();
-    let (over, heard) = oneshot::channel();
-    runtime.spawn(Workshop { over: Some(over) }).await?;
+    let (tell, heard) = oneshot::channel();
+    runtime.spawn(Workshop { heard: Some(tell) }).await?;
     let press = PressRef::attach(&runtime, "press")?;
 
     println!("1. An error is an answer.");
@@ -78,7 +73,11 @@ async fn main() -> Result<()> {
     println!("3. An agent that fails too often is given up on.");
     show(press.stamp("metal".to_owned()).await);
     show(press.stamp("metal".to_owned()).await);
-    heard.await?;
+    let ended = heard.await?;
+    println!(
+        "   the workshop hears: `{}` has ended, failed: {}",
+        ended.agent, ended.failed
+    );
     show(press.stamp("paper".to_owned()).await);
 
     println!("What the runtime saw:");
