@@ -125,7 +125,11 @@ fn helper_that_prints_a_trace_when_asked() {
 
 fn trace_of_another_process(seed: u64) -> Vec<String> {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "helper_that_prints_a_trace_when_asked", "--nocapture"])
+        .args([
+            "--exact",
+            "helper_that_prints_a_trace_when_asked",
+            "--nocapture",
+        ])
         .env(CHILD_SEED, seed.to_string())
         .stderr(Stdio::null())
         .output()
@@ -141,7 +145,11 @@ fn trace_of_another_process(seed: u64) -> Vec<String> {
 /// Where two traces part: far easier to read than both of them.
 fn first_difference(one: &[String], other: &[String]) -> Option<String> {
     let at = (0..one.len().max(other.len())).find(|&n| one.get(n) != other.get(n))?;
-    Some(format!("line {at}: {:?} and {:?}", one.get(at), other.get(at)))
+    Some(format!(
+        "line {at}: {:?} and {:?}",
+        one.get(at),
+        other.get(at)
+    ))
 }
 
 #[test]
@@ -154,7 +162,11 @@ fn two_runs_of_one_seed_are_the_same_line_by_line() {
     }
     assert_eq!(first_difference(&first, &trace(seed)), None, "seed {seed}");
     let other = trace_of_another_process(seed);
-    assert_eq!(first_difference(&first, &other), None, "seed {seed}, in another process");
+    assert_eq!(
+        first_difference(&first, &other),
+        None,
+        "seed {seed}, in another process"
+    );
 }
 
 #[test]

@@ -74,7 +74,11 @@ fn helper_that_books_until_it_is_killed() {
         return;
     };
     tokio_runtime().block_on(async {
-        let runtime = Runtime::builder().data_dir(directory).start().await.unwrap();
+        let runtime = Runtime::builder()
+            .data_dir(directory)
+            .start()
+            .await
+            .unwrap();
         runtime.spawn(Copy).await.unwrap();
         let ledger = runtime.spawn(Ledger).await.unwrap();
         let senders = (0..SENDERS).map(|sender| {
@@ -100,7 +104,11 @@ fn say(line: &str) {
 
 fn start_child(directory: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "helper_that_books_until_it_is_killed", "--nocapture"])
+        .args([
+            "--exact",
+            "helper_that_books_until_it_is_killed",
+            "--nocapture",
+        ])
         .env(CHILD_DIR, directory)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -169,7 +177,11 @@ impl Said {
 /// Opens the directory again, waits until everything is worked off, and gives what both agents hold.
 fn look(directory: &Path) -> (Vec<u32>, Vec<u32>) {
     tokio_runtime().block_on(async {
-        let runtime = Runtime::builder().data_dir(directory).start().await.unwrap();
+        let runtime = Runtime::builder()
+            .data_dir(directory)
+            .start()
+            .await
+            .unwrap();
         let copy = runtime.spawn(Copy).await.unwrap();
         let ledger = runtime.spawn(Ledger).await.unwrap();
         // Whatever was left is in the inbox ahead of these: when they are answered twice alike, it is worked off.
@@ -215,7 +227,10 @@ fn every_acknowledged_message_takes_effect_exactly_once() {
     let mut round = 0;
     while counted < rounds {
         round += 1;
-        assert!(round < rounds * 2 + 20, "too few rounds had work in flight: {counted}");
+        assert!(
+            round < rounds * 2 + 20,
+            "too few rounds had work in flight: {counted}"
+        );
         let directory = tempfile::tempdir().unwrap();
         // The rounds' lives are spread evenly over 0 to 80 ms, in an order that looks random and is always the same.
         let life = Duration::from_micros(round.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 80_000);

@@ -66,34 +66,17 @@ fn without_roles(item: TokenStream) -> TokenStream {
 /// `#[agent]` on what is neither a struct nor an impl block.
 pub(crate) fn elsewhere(args: TokenStream, item: &Item) -> TokenStream {
     let mut faults = Faults::default();
+    let mut beside = TokenStream::new();
     let what = "`#[agent]` stands on a struct, and on the impl block with its handlers";
     match item {
         Item::Enum(item) => {
-            faults.on(
-                item.enum_token,
-                format!("{what}: write a struct, and keep this enum in a field or as its state"),
-            );
-            let declared = as_if_struct(
-                args,
-                item.attrs.clone(),
-                &item.vis,
-                &item.ident,
-                &item.generics,
-            );
-            let beside = declare::expand(&declared);
-            return with_faults(quote!(#item #beside), faults);
+            let advice = "write a struct, and keep this enum in a field or as its state";
+            faults.on(item.enum_token, format!("{what}: {advice}"));
+            beside = as_if_struct(args, &item.attrs, &item.vis, &item.ident, &item.generics);
         }
         Item::Union(item) => {
             faults.on(item.union_token, format!("{what}: write a struct"));
-            let declared = as_if_struct(
-                args,
-                item.attrs.clone(),
-                &item.vis,
-                &item.ident,
-                &item.generics,
-            );
-            let beside = declare::expand(&declared);
-            return with_faults(quote!(#item #beside), faults);
+            beside = as_if_struct(args, &item.attrs, &item.vis, &item.ident, &item.generics);
         }
         Item::Trait(item) => faults.on(
             item.trait_token,
@@ -110,19 +93,19 @@ pub(crate) fn elsewhere(args: TokenStream, item: &Item) -> TokenStream {
         ),
         other => faults.on(other, what),
     }
-    with_faults(item.to_token_stream(), faults)
+    with_faults(quote!(#item #beside), faults)
 }
 
-/// The declaration that an item would have made as a struct.
+/// What would stand beside an item if it were a struct.
 fn as_if_struct(
     args: TokenStream,
-    attrs: Vec<Attribute>,
+    attrs: &[Attribute],
     vis: &Visibility,
     ident: &Ident,
     generics: &Generics,
-) -> Declared {
+) -> TokenStream {
     let item = ItemStruct {
-        attrs,
+        attrs: attrs.to_vec(),
         vis: vis.clone(),
         struct_token: <Token![struct]>::default(),
         ident: ident.clone(),
@@ -130,8 +113,8 @@ fn as_if_struct(
         fields: Fields::Unit,
         semi_token: None,
     };
-    // Its keys are looked at once it is a struct.
-    Declared::new(args, item, &mut Faults::default())
+    // Faults in its keys are told once it is a struct.
+    declare::expand(&Declared::new(args, item, &mut Faults::default()))
 }
 
 /// An impl block that can hold no handlers. Where some stand in it, the agent gets a stand-in for its dispatch.

@@ -53,9 +53,10 @@ fn call(block: &Block, handler: &Handler, names: &Names) -> Option<TokenStream> 
     }
     let agent = block.item.self_ty.to_token_stream();
     let reply = reply(handler, names)?;
-    let (kind, function) = match handler.streams() {
-        true => (format_ident!("StreamCall"), format_ident!("stream_call")),
-        false => (format_ident!("Call"), format_ident!("call")),
+    let (kind, function) = if handler.streams() {
+        (format_ident!("StreamCall"), format_ident!("stream_call"))
+    } else {
+        (format_ident!("Call"), format_ident!("call"))
     };
     let reply = types::without_self(reply, &agent);
     let name = &handler.name;

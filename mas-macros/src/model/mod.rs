@@ -1,8 +1,8 @@
 //! An item as an agent: what `#[agent]` found on a struct, or the handlers of an impl block.
 //!
-//! `handler` reads one method, `params` what it is given, `reply` what it gives back; `types` looks into types. Faults of one attribute or one method are
-//! found here, rules over all of them in `check`. A method that has a fault stays in the model, marked, so that what
-//! calls it keeps compiling.
+//! `handler` reads one method, `params` what it is given, `reply` what it gives back; `types` looks into types. Faults
+//! of one attribute or one method are found here, rules over all of them in `check`. A method that has a fault stays in
+//! the model, marked, so that what calls it keeps compiling.
 
 pub(crate) mod handler;
 pub(crate) mod params;

@@ -28,8 +28,9 @@ impl Backoff {
     pub(crate) fn wait(self, tries: u32, entropy: &Entropy) -> Duration {
         let doublings = tries.saturating_sub(1).min(30);
         let full = self.first.saturating_mul(1 << doublings).min(self.most);
-        let quarter = u64::try_from(full.as_nanos() / 4).unwrap_or(u64::MAX);
-        full - Duration::from_nanos(entropy.below(quarter))
+        // Whole milliseconds, the grain of the timers: a finer wait would be rounded by when the process happened to start.
+        let quarter = u64::try_from(full.as_millis() / 4).unwrap_or(u64::MAX);
+        full - Duration::from_millis(entropy.below(quarter))
     }
 }
 

@@ -30,8 +30,8 @@ impl Worker {
         self.count
     }
 
-    unsafe fn raw(&self) -> *const u32 {
-        &self.count
+    extern "C" fn raw(&self) -> u32 {
+        self.count
     }
 }
 
