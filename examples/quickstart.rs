@@ -52,7 +52,7 @@ impl Reader {
         };
         let counted: Counted = ctx.ask(&counter.id, "text.count", &text).await?;
         Ok(format!(
-            "{} says: {} words here; {} words in {} text(s) so far",
+            "{} says: {} words; {} in all, with text number {}",
             counter.id, counted.words, counted.words_so_far, counted.texts_so_far
         ))
     }
