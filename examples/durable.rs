@@ -17,6 +17,7 @@ struct Ledger {
     payments: Vec<u32>,
 }
 
+// ANCHOR: teller
 /// Books payments. Each takes effect exactly once, although its handler may run more often.
 #[agent(id = "teller", state = Ledger, durable)]
 struct Teller {
@@ -48,6 +49,7 @@ impl Teller {
         ctx.state().payments.clone()
     }
 }
+// ANCHOR_END: teller
 
 /// Keeps a receipt of each payment.
 #[agent(id = "archive", state = Ledger, durable)]

@@ -17,6 +17,7 @@ struct Counted {
     texts_so_far: u64,
 }
 
+// ANCHOR: counter
 /// Counts words; what it has counted is kept.
 #[agent(id = "counter", capabilities = ["count.words"], state = Tally)]
 struct Counter;
@@ -37,7 +38,9 @@ impl Counter {
         })
     }
 }
+// ANCHOR_END: counter
 
+// ANCHOR: reader
 /// Finds somebody who can count words, and asks.
 #[agent(id = "reader")]
 struct Reader;
@@ -57,7 +60,9 @@ impl Reader {
         ))
     }
 }
+// ANCHOR_END: reader
 
+// ANCHOR: main
 #[tokio::main]
 async fn main() -> Result<()> {
     let runtime = Runtime::builder()
@@ -73,3 +78,4 @@ async fn main() -> Result<()> {
 
     runtime.shutdown().await
 }
+// ANCHOR_END: main

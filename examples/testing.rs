@@ -75,6 +75,7 @@ impl Bank {
 
 // One agent alone: give it a state and a message, and look at what came of it.
 
+// ANCHOR: harness
 #[cfg_attr(test, tokio::test)]
 async fn a_sale_takes_one_item_and_tells_the_auditor() -> Result<()> {
     let mut shop = Harness::new(Shop)
@@ -87,6 +88,7 @@ async fn a_sale_takes_one_item_and_tells_the_auditor() -> Result<()> {
     assert_eq!(sent, ["money.take", "item.sold"]);
     Ok(())
 }
+// ANCHOR_END: harness
 
 #[cfg_attr(test, tokio::test)]
 async fn a_sale_without_money_changes_nothing() -> Result<()> {
@@ -125,6 +127,7 @@ async fn the_auditor_hears_of_the_stock_once_an_hour() -> Result<()> {
     kit.shutdown().await
 }
 
+// ANCHOR: crash
 #[cfg_attr(test, tokio::test)]
 async fn a_crash_in_the_middle_of_a_sale_sells_one_item() -> Result<()> {
     let kit = TestKit::start().await;
@@ -142,6 +145,7 @@ async fn a_crash_in_the_middle_of_a_sale_sells_one_item() -> Result<()> {
     );
     kit.shutdown().await
 }
+// ANCHOR_END: crash
 
 #[cfg_attr(test, tokio::test)]
 async fn a_sale_waits_for_the_line_to_the_bank() -> Result<()> {
