@@ -27,3 +27,6 @@ mod testing {}
 
 #[doc = include_str!("src/macros.md")]
 mod macros {}
+
+#[doc = include_str!("src/errors.md")]
+mod errors {}

@@ -45,12 +45,13 @@ const BELOW_TESTKIT: &[&str] = &[
     "remote", "serve",
 ];
 
-/// Where tokio may be named: drivers and what drives them.
+/// Where tokio may be named: drivers, what drives them, and the tests that run every engine.
 const TOKIO: &[&str] = &[
     "mxp/driver",
     "store/memory",
     "store/redis",
     "store/sled",
+    "store/tests",
     "actor",
     "runtime",
     "remote",

@@ -383,6 +383,53 @@ fn normal(path: &Path) -> PathBuf {
     out
 }
 
+/// The errors that users meet: the file, the enum (or, for failure codes, the type with its constants), its heading.
+const ERRORS: &[(&str, &str, &str)] = &[
+    ("mas-runtime/src/model/failure.rs", "FailureCode", "Failure"),
+    ("mas-runtime/src/actor/error.rs", "SendError", "SendError"),
+    ("mas-runtime/src/actor/error.rs", "AskError", "AskError"),
+    ("mas-runtime/src/actor/error.rs", "SpawnError", "SpawnError"),
+    (
+        "mas-runtime/src/runtime/builder.rs",
+        "StartError",
+        "StartError",
+    ),
+];
+
+#[test]
+fn every_error_is_in_the_error_reference() {
+    let page = source::read(Path::new("book/src/errors.md"));
+    let mut breaches = Vec::new();
+    for (file, name, heading) in ERRORS {
+        let path = Path::new(file);
+        let tokens = source::tokens(path, &source::read(path));
+        let words = source::variants(tokens, name);
+        assert!(!words.is_empty(), "{file}: no `{name}`");
+        let section = section(&page, heading);
+        for word in &words {
+            if !section.contains(&format!("`{word}` |")) {
+                breaches.push(format!("book/src/errors.md: `{name}::{word}` has no row"));
+            }
+        }
+        for row in section.lines().filter_map(|line| line.strip_prefix("| `")) {
+            let known = words.iter().any(|word| row.contains(&format!("{word}` |")));
+            if !known {
+                breaches.push(format!("book/src/errors.md: {heading} has no | `{row}"));
+            }
+        }
+    }
+    none(breaches);
+}
+
+/// The part of a page below a heading of the second level.
+fn section<'a>(page: &'a str, heading: &str) -> &'a str {
+    let start = page
+        .find(&format!("\n## {heading}\n"))
+        .map_or(page.len(), |at| at + 4);
+    let rest = &page[start..];
+    &rest[..rest.find("\n## ").unwrap_or(rest.len())]
+}
+
 /// Texts that belong to one machine. They are written in two parts, so that this file does not hold them.
 const MACHINE: &[&str] = &[
     concat!("/wo", "rk/"),

@@ -283,6 +283,56 @@ fn has_statement(tokens: TokenStream) -> bool {
     })
 }
 
+/// The variants of an enum, or the public constants in the `impl` block of a type.
+pub fn variants(tokens: TokenStream, of: &str) -> Vec<String> {
+    let trees: Vec<TokenTree> = tokens.into_iter().collect();
+    let mut found = Vec::new();
+    for three in trees.windows(3) {
+        let [kind, name, TokenTree::Group(body)] = three else {
+            continue;
+        };
+        if !is_word(name, of) {
+            continue;
+        }
+        if is_word(kind, "enum") {
+            found.extend(variants_in(body));
+        } else if is_word(kind, "impl") {
+            found.extend(constants_in(body));
+        }
+    }
+    found
+}
+
+/// The first word of each variant, its attributes passed over.
+fn variants_in(body: &Group) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut begins = true;
+    for tree in body.stream() {
+        match tree {
+            TokenTree::Ident(word) if begins => {
+                found.push(text(&word));
+                begins = false;
+            }
+            TokenTree::Punct(punct) if punct.as_char() == ',' => begins = true,
+            _ => {}
+        }
+    }
+    found
+}
+
+fn constants_in(body: &Group) -> Vec<String> {
+    let trees: Vec<TokenTree> = body.stream().into_iter().collect();
+    let constants = trees.windows(3).filter_map(|three| match three {
+        [visible, kind, TokenTree::Ident(name)]
+            if is_word(visible, "pub") && is_word(kind, "const") =>
+        {
+            Some(text(name))
+        }
+        _ => None,
+    });
+    constants.filter(|name| name != "fn").collect()
+}
+
 /// The lines of a file that are no part of a `#[cfg(test)]` item.
 pub fn lines_without_tests(text: &str, tokens: TokenStream) -> usize {
     let trees: Vec<TokenTree> = tokens.into_iter().collect();
