@@ -109,6 +109,9 @@ impl<I: DurableIndex> Committer<I> {
             pending.add(batch.level(), answer, result);
         }
         let (changes, counters) = decided.finish();
+        if let Some(error) = pending.failure() {
+            return self.broke(error, pending);
+        }
         if changes.is_empty() {
             pending.answer(|_| true);
             return Ok(());
@@ -117,6 +120,11 @@ impl<I: DurableIndex> Committer<I> {
             return self.broke(error, pending);
         }
         self.counters = counters;
+        self.settle(pending)
+    }
+
+    /// Makes what was applied as durable as each batch asks for, and answers.
+    fn settle(&mut self, mut pending: Pending) -> Result<(), StoreError> {
         if pending.has(Durability::Buffered) {
             self.behind_since.get_or_insert(self.clock.now());
             pending.answer(|level| level == Durability::Buffered);
@@ -260,6 +268,16 @@ impl Pending {
             Durability::Relaxed
         };
         self.0.push((level, answer, result));
+    }
+
+    /// What stops the engine, if one of the results says so.
+    fn failure(&self) -> Option<StoreError> {
+        self.0.iter().find_map(|(_, _, result)| match result {
+            Err(CommitError::Failed { reason }) => Some(StoreError::Failed {
+                reason: Arc::clone(reason),
+            }),
+            _ => None,
+        })
     }
 
     fn is_empty(&self) -> bool {
