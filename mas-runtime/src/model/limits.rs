@@ -139,7 +139,7 @@ pub const BUFFERED_BEHIND_MAX: Duration = Duration::from_millis(5);
 /// Reads of the embedded engine that run at a time, each on a thread of its own.
 pub const STORE_READS_MAX: usize = 8;
 
-/// How often the embedded engine tries to bring a failed index back while senders keep committing.
+/// How often the embedded engine tries to bring a failed index back, at most.
 pub const STORE_REVIVE_EVERY: Duration = Duration::from_millis(250);
 
 /// How long opening waits for what an earlier engine of this process still holds: its threads end on their own time.

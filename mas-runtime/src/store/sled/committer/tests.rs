@@ -247,7 +247,7 @@ fn buffered_commits_are_answered_first_and_on_disk_in_time() {
     );
     bench.advance(3);
     assert_eq!(bench.committer.patience(), Some(Duration::ZERO));
-    bench.committer.catch_up().unwrap();
+    bench.committer.tend().unwrap();
     assert_eq!(bench.index.steps(), [Step::Apply, Step::Flush, Step::Sync]);
     assert_eq!(bench.committer.patience(), None);
 }
@@ -336,6 +336,22 @@ fn an_index_that_stays_broken_is_not_asked_all_the_time() {
     assert_eq!(bench.index.steps(), [Step::Revive]);
     bench.advance(STORE_REVIVE_EVERY.as_millis() as u64);
     bench.one(state(0, 1));
+}
+
+#[test]
+fn a_broken_index_comes_back_without_a_commit() {
+    let mut bench = Bench::new();
+    bench.index.fail(Step::Flush, DISK_ERROR);
+    bench.group([state(0, 1)]);
+    assert_eq!(bench.committer.patience(), Some(Duration::ZERO));
+    bench.index.fail(Step::Revive, DISK_ERROR);
+    bench.index.steps();
+    bench.committer.tend().unwrap();
+    assert_eq!(bench.committer.patience(), Some(STORE_REVIVE_EVERY));
+    bench.advance(STORE_REVIVE_EVERY.as_millis() as u64);
+    bench.committer.tend().unwrap();
+    assert_eq!(bench.index.steps(), [Step::Revive, Step::Revive]);
+    assert_eq!(bench.committer.patience(), None);
 }
 
 #[test]
