@@ -48,7 +48,7 @@ pub enum OpenError {
         /// The latest format that this version reads.
         known: u32,
     },
-    /// What is stored can't be trusted. Nothing was changed on purpose, and nothing will be.
+    /// What is stored can't be trusted. mas has changed nothing; sled may have cut off what it could not read.
     #[error(
         "the store in {} is damaged: {reason}: restore the directory from a backup, or move it away to start empty",
         dir.display()
@@ -112,7 +112,10 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<DataDir, OpenError> {
         other => damaged(dir, other.to_string()),
     });
     let opened = opened.inspect_err(|error| tracing::error!(%error, "the store did not open"))?;
-    // The names of new files outlive a power cut only with their directories.
+    // sled never syncs its settings, and the names of new files outlive a power cut only with their directories.
+    let settings = index.join("conf");
+    let synced = File::open(&settings).and_then(|file| file.sync_all());
+    synced.map_err(OpenError::io("sync", &settings))?;
     for synced in [&index, dir] {
         sync_dir(synced).map_err(OpenError::io("sync", synced))?;
     }

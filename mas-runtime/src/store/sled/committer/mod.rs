@@ -227,6 +227,10 @@ impl<I: DurableIndex> Committer<I> {
 
     /// Brings everything to disk at the end.
     fn finish(&mut self) -> Result<(), StoreError> {
+        if let Some(broken) = &mut self.broken {
+            // The last chance does not wait for its turn.
+            broken.next = Moment::default();
+        }
         self.revive()?;
         self.index.flush()?;
         self.sync()

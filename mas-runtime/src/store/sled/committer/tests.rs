@@ -355,6 +355,18 @@ fn a_broken_index_comes_back_without_a_commit() {
 }
 
 #[test]
+fn a_close_tries_a_broken_index_once_more() {
+    let mut bench = Bench::new();
+    bench.index.fail(Step::Apply, DISK_ERROR);
+    bench.group([state(0, 1)]);
+    bench.index.fail(Step::Revive, DISK_ERROR);
+    bench.committer.tend().unwrap();
+    bench.queue.close();
+    bench.committer.run().unwrap();
+    assert_eq!(bench.index.steps().last(), Some(&Step::Sync));
+}
+
+#[test]
 fn an_index_that_comes_back_without_what_was_synced_stops_the_engine() {
     let mut bench = Bench::new();
     bench.one(state(0, 1));
