@@ -146,7 +146,6 @@ impl Default for Options {
 pub(crate) struct Counters {
     pub(crate) late_replies: AtomicU64,
     pub(crate) dropped: AtomicU64,
-    pub(crate) refused: AtomicU64,
 }
 
 /// Sees every dispatch, timer, commit, restart and reply: the test kit's trace.

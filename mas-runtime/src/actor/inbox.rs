@@ -141,12 +141,6 @@ impl Window {
         self.state().askers.remove(&id).unwrap_or_default()
     }
 
-    pub(crate) fn wants_reply(&self, id: MessageId) -> bool {
-        let state = self.state();
-        let askers = state.askers.get(&id);
-        askers.is_some_and(|askers| askers.iter().any(Asker::wants_reply))
-    }
-
     pub(crate) fn sink(
         &self,
         id: MessageId,
@@ -376,7 +370,7 @@ impl Window {
         match self.delivery(entry) {
             Ok(delivery) => match &delivery.claim {
                 Some(claim) if wait > 0 => {
-                    self.again(claim.clone(), Duration::from_millis(wait));
+                    self.again((**claim).clone(), Duration::from_millis(wait));
                 }
                 _ => self.put(delivery),
             },
@@ -397,14 +391,14 @@ impl Window {
             )
         })?;
         Ok(Delivery {
-            claim: Some(Claim {
+            claim: Some(Box::new(Claim {
                 lane: entry.lane,
                 seq: entry.seq,
                 id: entry.id,
                 attempts: entry.attempts,
                 stored: entry.envelope,
                 conflicts: 0,
-            }),
+            })),
             envelope,
             route,
             pool: None,

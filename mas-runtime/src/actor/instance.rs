@@ -17,7 +17,7 @@ use super::launch::Source;
 use super::mailbox::Mailbox;
 use super::port::{Port, Slot};
 use super::shell::{self, ActorHandle};
-use super::state::{PublishError, StateCell};
+use super::state::{DraftState, PublishError, StateCell};
 use super::supervisor::{Member, Supervisor};
 use super::turn::{Cause, Turn};
 use crate::model::{Failure, FailureCode, MessageId};
@@ -120,7 +120,7 @@ impl<A: Agent> Instance<A> {
                     "the agent's value is gone: it was spawned as a value and taken before",
                 ));
             }
-            (Some(seat), None) => {
+            (Some(mut seat), None) => {
                 seat.context.take_draft();
                 seat
             }
@@ -210,7 +210,7 @@ impl<A: Agent> Seated<A> {
             Ran::TimedOut => Err(timed_out(name, timeout)),
             Ran::Panicked(text) => Err(panicked(format!("`#[{name}]` panicked: {text}"))),
         };
-        let book = turn.close();
+        let book = turn.close().unwrap_or_default();
         result?;
         if let Some(reason) = book.crash {
             return Err(Failure::retryable(reason));
@@ -218,16 +218,16 @@ impl<A: Agent> Seated<A> {
         if let Some(failure) = book.failure {
             return Err(failure);
         }
-        commit_lifecycle(&instance, &context).await
+        commit_lifecycle(&instance, context.take_draft()).await
     }
 }
 
 /// Commits what `#[on_start]` or `#[on_stop]` made of the state.
 async fn commit_lifecycle<A: Agent>(
     instance: &Instance<A>,
-    context: &Context<A>,
+    draft: Option<DraftState<StateOf<A>>>,
 ) -> Result<(), Failure> {
-    let Some(draft) = context.take_draft() else {
+    let Some(draft) = draft else {
         return Ok(());
     };
     let op = instance.cell.publish(&draft).map_err(|error| match error {

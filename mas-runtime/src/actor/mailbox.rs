@@ -138,9 +138,15 @@ impl Mailbox {
         }
     }
 
-    /// Lets senders in from the line while their lanes have room.
+    /// Lets senders in from the line once a lane is half empty: one that is woken then finds room for many messages,
+    /// where one that is woken for each free place would sleep again after one.
     fn admit(&self, state: &mut State) -> Vec<Waker> {
         let mut woken = Vec::new();
+        let half = self.capacity / 2;
+        let low = |(priority, _): &(Priority, _)| state.lanes.lane_len(*priority) <= half;
+        if !state.line.iter().any(low) {
+            return woken;
+        }
         let mut stay = VecDeque::with_capacity(state.line.len());
         for (priority, place) in std::mem::take(&mut state.line) {
             if state.lanes.lane_len(priority) >= self.capacity {
@@ -162,11 +168,6 @@ impl Mailbox {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.state().lanes.len() == 0
-    }
-
-    /// How many wait, those in line not counted.
-    pub(crate) fn len(&self) -> usize {
-        self.state().lanes.len()
     }
 
     /// How much there is to do: for choosing among instances. A closed mailbox comes last.

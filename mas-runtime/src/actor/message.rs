@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::delivery::Part;
 use super::host::Boxed;
-use super::turn::{NO_ID, Turn};
+use super::turn::Turn;
 use crate::model::{Envelope, Failure, FailureCode, Payload};
 
 /// A type that a handler may take as its payload.
@@ -81,7 +81,7 @@ impl<T: DeserializeOwned + Send + 'static> Expect for T {}
 /// One delivery, as a handler's arm sees it.
 #[derive(Debug)]
 pub struct Message {
-    envelope: Envelope,
+    payload: Payload,
     wants_reply: bool,
     sink: Option<mpsc::Sender<Part>>,
     turn: Arc<Turn>,
@@ -90,14 +90,14 @@ pub struct Message {
 
 impl Message {
     pub(crate) fn new(
-        envelope: Envelope,
+        payload: Payload,
         wants_reply: bool,
         sink: Option<mpsc::Sender<Part>>,
         turn: Arc<Turn>,
         stall: std::time::Duration,
     ) -> Self {
         Self {
-            envelope,
+            payload,
             wants_reply,
             sink,
             turn,
@@ -110,9 +110,9 @@ impl Message {
     /// # Errors
     /// A lasting [`Failure`] that names the field, what was expected there and what came.
     pub fn payload<T: Receive>(&mut self) -> Result<T, Failure> {
-        let payload = std::mem::take(&mut self.envelope.payload);
+        let payload = std::mem::take(&mut self.payload);
         payload.take().map_err(|error| {
-            let message_type = &self.envelope.message_type;
+            let message_type = &self.turn.cause.message_type;
             let text = format!("payload of `{message_type}`: {error}");
             Failure::new(FailureCode::BAD_PAYLOAD, text).lasting()
         })
@@ -120,24 +120,21 @@ impl Message {
 
     /// The handler takes no payload: whatever came is dropped.
     pub fn no_payload(&mut self) {
-        self.envelope.payload = Payload::empty();
+        self.payload = Payload::empty();
     }
 
     /// The whole envelope, with a payload of its own: call it before [`Message::payload`].
     pub fn envelope(&mut self) -> Envelope {
-        let core = self.turn.host.core();
-        if self.envelope.id == NO_ID {
-            self.envelope.id = core.new_id();
-        }
+        let cause = &self.turn.cause;
         // A payload that can't be encoded stays with the handler, which takes it as the value that it is.
-        let payload = self.envelope.payload.share().unwrap_or_default();
-        let mut meta = self.envelope.meta.clone();
+        let payload = self.payload.share().unwrap_or_default();
+        let mut meta = cause.meta.clone();
         meta.budget = self.turn.budget_left();
         Envelope {
-            id: self.envelope.id,
-            sender: self.envelope.sender.clone(),
+            id: cause.id.unwrap_or_else(|| self.turn.host.core().new_id()),
+            sender: cause.sender.clone(),
             target: self.turn.agent.clone(),
-            message_type: self.envelope.message_type.clone(),
+            message_type: cause.message_type.clone(),
             payload,
             meta,
         }
@@ -208,7 +205,7 @@ impl Message {
 
     /// The table and the arms disagree: a message type that has no arm.
     pub fn unknown(self) -> Reply {
-        let text = format!("no handler for `{}`", self.envelope.message_type);
+        let text = format!("no handler for `{}`", self.turn.cause.message_type);
         Reply(Outcome::Failed(
             Failure::new(FailureCode::UNKNOWN_MESSAGE_TYPE, text).lasting(),
         ))

@@ -293,7 +293,8 @@ struct Pending<W> {
     target: AgentId,
     timeout: Duration,
     /// Its number in the graph of who waits for whom.
-    wait: Option<OpenWait>,
+    /// Held until the answer is here.
+    _wait: Option<OpenWait>,
 }
 
 struct OpenWait {
@@ -339,7 +340,7 @@ impl<W> AskState<W> {
             timer: Box::pin(tokio::time::sleep(timeout)),
             target: draft.to.id.clone(),
             timeout,
-            wait,
+            _wait: wait,
         });
         *self = match draft.send() {
             Sending::Done(Ok(())) => Self::Waiting(pending),

@@ -34,7 +34,13 @@ pub(crate) struct Turn {
     pool: OnceLock<Arc<AtomicU32>>,
     asks: AtomicU32,
     updates: AtomicU32,
-    book: Mutex<Book>,
+    notes: Mutex<Notes>,
+}
+
+/// Where a handler's effects are written down: most handlers write nothing.
+struct Notes {
+    open: bool,
+    book: Option<Box<Book>>,
 }
 
 /// What a handler inherits from the message that it handles.
@@ -48,14 +54,16 @@ pub(crate) struct Cause {
 }
 
 impl Cause {
-    pub(crate) fn of(envelope: &Envelope, route: Route) -> Self {
-        Self {
+    /// Takes an envelope apart: what is inherited, and the payload.
+    pub(crate) fn of(envelope: Envelope, route: Route) -> (Self, Payload) {
+        let cause = Self {
             id: (envelope.id != NO_ID).then_some(envelope.id),
-            sender: envelope.sender.clone(),
-            message_type: envelope.message_type.clone(),
-            meta: envelope.meta.clone(),
+            sender: envelope.sender,
+            message_type: envelope.message_type,
+            meta: envelope.meta,
             exclusive: route.exclusive,
-        }
+        };
+        (cause, envelope.payload)
     }
 
     /// What `#[on_start]` and `#[on_stop]` run for.
@@ -80,7 +88,6 @@ const UPDATES_FROM: u32 = 1 << 31;
 /// What a handler has staged.
 #[derive(Default)]
 pub(crate) struct Book {
-    pub(crate) open: bool,
     pub(crate) sends: Vec<Draft>,
     pub(crate) timers: Vec<TimerChange>,
     pub(crate) reply: Option<Payload>,
@@ -88,7 +95,6 @@ pub(crate) struct Book {
     pub(crate) failure: Option<Failure>,
     /// Why the instance can't go on.
     pub(crate) crash: Option<String>,
-    pub(crate) reset_state: bool,
     pub(crate) commits: Vec<PendingCommit>,
 }
 
@@ -119,9 +125,9 @@ impl Turn {
             pool: OnceLock::new(),
             asks: AtomicU32::new(0),
             updates: AtomicU32::new(0),
-            book: Mutex::new(Book {
+            notes: Mutex::new(Notes {
                 open: true,
-                ..Book::default()
+                book: None,
             }),
         }
     }
@@ -133,13 +139,9 @@ impl Turn {
         self.pool = pool.map_or_else(OnceLock::new, OnceLock::from);
         *self.asks.get_mut() = 0;
         *self.updates.get_mut() = 0;
-        let book = self.book.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if !book.is_fresh() {
-            *book = Book {
-                open: true,
-                ..Book::default()
-            };
-        }
+        let notes = self.notes.get_mut().unwrap_or_else(PoisonError::into_inner);
+        notes.open = true;
+        notes.book = None;
     }
 
     /// The turn of the handler that runs on this thread right now.
@@ -160,8 +162,14 @@ impl Turn {
         f()
     }
 
-    pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Writes an effect down. False when the turn is over.
+    pub(crate) fn note<R>(&self, write: impl FnOnce(&mut Book) -> R) -> Option<R> {
+        let mut notes = self.notes();
+        notes.open.then(|| write(notes.book.get_or_insert_default()))
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The terms of a message that this turn sends: one hop more, one of the budget spent, the same deadline and trace.
@@ -212,34 +220,16 @@ impl Turn {
 
     /// Keeps a message until the turn commits.
     pub(crate) fn stage(&self, draft: Draft) -> Result<(), SendError> {
-        let mut book = self.book();
-        if !book.open {
-            return Err(SendError::TurnOver);
-        }
-        book.sends.push(draft);
-        Ok(())
+        let staged = self.note(|book| book.sends.push(draft));
+        staged.ok_or(SendError::TurnOver)
     }
 
     /// Ends the turn: nothing can be staged any more.
-    pub(crate) fn close(&self) -> Book {
-        std::mem::take(&mut *self.book())
-    }
-}
-
-impl Book {
-    fn is_fresh(&self) -> bool {
-        self.open && self.is_untouched()
-    }
-
-    /// Whether the handler staged nothing at all.
-    pub(crate) fn is_untouched(&self) -> bool {
-        self.sends.is_empty()
-            && self.timers.is_empty()
-            && self.reply.is_none()
-            && self.failure.is_none()
-            && self.crash.is_none()
-            && !self.reset_state
-            && self.commits.is_empty()
+    /// Gives what was written down, if anything.
+    pub(crate) fn close(&self) -> Option<Box<Book>> {
+        let mut notes = self.notes();
+        notes.open = false;
+        notes.book.take()
     }
 }
 

@@ -29,18 +29,29 @@ impl Inner {
         if let Err(error) = self.check_size(&draft.payload) {
             return Sending::Done(Err(error));
         }
-        let Some(port) = self.resolve(&draft) else {
-            return self.to_nobody(draft);
-        };
-        let route = match route(&port, &draft) {
+        // The ref's own handle is held instead of the port, whose count of references all senders share.
+        let to = Arc::clone(&draft.to);
+        match &to.port {
+            Some(port) if !port.has_ended() => self.send_to(port, draft),
+            _ => match self.port(&to.id) {
+                Some(port) => self.send_to(&port, draft),
+                None => self.to_nobody(draft),
+            },
+        }
+    }
+
+    fn send_to(&self, port: &Arc<Port>, draft: Draft) -> Sending {
+        let route = match route(port, &draft) {
             Ok(route) => route,
             Err(error) => return Sending::Done(Err(error)),
         };
-        if let Some(window) = &port.window {
-            let window = Arc::clone(window);
-            return Sending::Wait(self.append_to(window, port, route, draft, Batch::new()));
+        match &port.window {
+            None => self.carry(port, draft, route),
+            Some(window) => {
+                let (window, port) = (Arc::clone(window), Arc::clone(port));
+                Sending::Wait(self.append_to(window, port, route, draft, Batch::new()))
+            }
         }
-        self.carry(&port, draft, route)
     }
 
     /// Step 1, make: the envelope of a message.
@@ -398,14 +409,14 @@ impl Landing {
     }
 
     fn claim(&mut self, seq: u64) {
-        self.delivery.claim = Some(crate::actor::Claim {
+        self.delivery.claim = Some(Box::new(crate::actor::Claim {
             lane: self.lane,
             seq,
             id: self.id,
             attempts: 0,
             stored: self.stored.clone(),
             conflicts: 0,
-        });
+        }));
     }
 
     fn land(mut self, committed: Result<Committed, CommitError>) -> Result<(), SendError> {
