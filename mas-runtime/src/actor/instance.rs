@@ -200,10 +200,11 @@ impl<A: Agent> Seated<A> {
         let turn = Arc::clone(&context.turn);
         let timeout = instance.port.declaration.timeout;
         let agent = &mut seat.agent;
+        let own = Arc::clone(&turn);
         let ran = if name == "on_start" {
-            guard::run(&turn, A::on_start(agent, &mut context), timeout, |_| ()).await
+            guard::run(own, A::on_start(agent, &mut context), timeout, |_, _| ()).await
         } else {
-            guard::run(&turn, A::on_stop(agent, &mut context), timeout, |_| ()).await
+            guard::run(own, A::on_stop(agent, &mut context), timeout, |_, _| ()).await
         };
         let result = match ran {
             Ran::Done(result) => result,

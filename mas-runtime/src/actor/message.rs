@@ -2,7 +2,6 @@
 
 use std::error::Error as StdError;
 use std::pin::pin;
-use std::sync::Arc;
 
 use futures_core::Stream;
 use futures_util::StreamExt;
@@ -12,8 +11,8 @@ use tokio::sync::mpsc;
 
 use super::delivery::Part;
 use super::host::Boxed;
-use super::turn::Turn;
-use crate::model::{Envelope, Failure, FailureCode, Payload};
+use super::turn::{NO_ID, Turn};
+use crate::model::{AgentId, Envelope, Failure, FailureCode, MessageType, Payload};
 
 /// A type that a handler may take as its payload.
 #[diagnostic::on_unimplemented(
@@ -84,7 +83,6 @@ pub struct Message {
     payload: Payload,
     wants_reply: bool,
     sink: Option<mpsc::Sender<Part>>,
-    turn: Arc<Turn>,
     stall: std::time::Duration,
 }
 
@@ -93,14 +91,12 @@ impl Message {
         payload: Payload,
         wants_reply: bool,
         sink: Option<mpsc::Sender<Part>>,
-        turn: Arc<Turn>,
         stall: std::time::Duration,
     ) -> Self {
         Self {
             payload,
             wants_reply,
             sink,
-            turn,
             stall,
         }
     }
@@ -112,8 +108,7 @@ impl Message {
     pub fn payload<T: Receive>(&mut self) -> Result<T, Failure> {
         let payload = std::mem::take(&mut self.payload);
         payload.take().map_err(|error| {
-            let message_type = &self.turn.cause.message_type;
-            let text = format!("payload of `{message_type}`: {error}");
+            let text = format!("payload of `{}`: {error}", message_type());
             Failure::new(FailureCode::BAD_PAYLOAD, text).lasting()
         })
     }
@@ -125,19 +120,19 @@ impl Message {
 
     /// The whole envelope, with a payload of its own: call it before [`Message::payload`].
     pub fn envelope(&mut self) -> Envelope {
-        let cause = &self.turn.cause;
         // A payload that can't be encoded stays with the handler, which takes it as the value that it is.
         let payload = self.payload.share().unwrap_or_default();
-        let mut meta = cause.meta.clone();
-        meta.budget = self.turn.budget_left();
-        Envelope {
-            id: cause.id.unwrap_or_else(|| self.turn.host.core().new_id()),
-            sender: cause.sender.clone(),
-            target: self.turn.agent.clone(),
-            message_type: cause.message_type.clone(),
-            payload,
-            meta,
-        }
+        Turn::with_current(|turn| match turn {
+            Some(turn) => turn.envelope(payload),
+            // Only code that is not a handler gets here.
+            None => Envelope::new(
+                NO_ID,
+                AgentId::RUNTIME,
+                AgentId::RUNTIME,
+                MessageType::declared("-"),
+                payload,
+            ),
+        })
     }
 
     /// The handler returned a value.
@@ -205,11 +200,18 @@ impl Message {
 
     /// The table and the arms disagree: a message type that has no arm.
     pub fn unknown(self) -> Reply {
-        let text = format!("no handler for `{}`", self.turn.cause.message_type);
+        let text = format!("no handler for `{}`", message_type());
         Reply(Outcome::Failed(
             Failure::new(FailureCode::UNKNOWN_MESSAGE_TYPE, text).lasting(),
         ))
     }
+}
+
+/// The type of the message that the handler on this thread has in hand.
+fn message_type() -> MessageType {
+    Turn::with_current(|turn| {
+        turn.map_or(MessageType::declared("-"), |turn| turn.cause.message_type.clone())
+    })
 }
 
 /// What a handler's arm made of its message.

@@ -153,19 +153,20 @@ async fn one_turn<A: Agent>(
             context.turn = Arc::new(turn);
         }
     }
-    let turn = Arc::clone(&context.turn);
     let timeout = instance.port.declaration.timeout;
-    let message = Message::new(payload, hand.wants_reply(), hand.sink(), Arc::clone(&turn), timeout);
-    trace(instance, &turn);
-    let slow = |after| settle::slow(instance, &turn, after);
+    let message = Message::new(payload, hand.wants_reply(), hand.sink(), timeout);
+    trace(instance, &context.turn);
+    let slow = |turn: &Turn, after| settle::slow(instance, turn, after);
+    let turn = Arc::clone(&context.turn);
     let handler = A::handle_exclusive(&mut seat.agent, route.handler, message, context);
-    let ran = guard::run(&turn, handler, timeout, slow).await;
-    let (outcome, crash) = judge(instance, &turn, ran);
+    let ran = guard::run(turn, handler, timeout, slow).await;
     let draft = seat.context.take_draft();
+    let turn = &*seat.context.turn;
+    let (outcome, crash) = judge(instance, turn, ran);
     let settled = if hand.stages() || instance.cell.is_kept() {
-        settle::settle(instance, &mut hand, &turn, outcome, draft, route).await
+        settle::settle(instance, &mut hand, turn, outcome, draft, route).await
     } else {
-        settle::settle_at_once(instance, &mut hand, &turn, outcome, draft)
+        settle::settle_at_once(instance, &mut hand, turn, outcome, draft)
     };
     match (crash, settled) {
         (Some(crash), _) | (None, Settled::Crash(crash)) => Err(crash),
@@ -318,13 +319,13 @@ async fn shared_turn<A: Agent>(
     let context = instance.new_context(turn);
     let turn = Arc::clone(&context.turn);
     let own = instance.port.declaration.timeout;
-    let message = Message::new(payload, hand.wants_reply(), hand.sink(), Arc::clone(&turn), own);
+    let message = Message::new(payload, hand.wants_reply(), hand.sink(), own);
     trace(instance, &turn);
     // A stream may run for as long as its asker listens: the message's own stall time watches it.
     let timeout = if route.streams { Duration::MAX / 4 } else { own };
-    let slow = |after| settle::slow(instance, &turn, after);
+    let slow = |turn: &Turn, after| settle::slow(instance, turn, after);
     let handler = A::handle_shared(agent, route.handler, message, &context);
-    let ran = guard::run(&turn, handler, timeout, slow).await;
+    let ran = guard::run(Arc::clone(&turn), handler, timeout, slow).await;
     let (outcome, crash) = judge(instance, &turn, ran);
     let settled = settle::settle(instance, &mut hand, &turn, outcome, None, route).await;
     match (crash, settled) {

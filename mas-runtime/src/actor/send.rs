@@ -146,7 +146,7 @@ impl Draft {
             return Sending::Done(turn.stage(self));
         }
         let to = Arc::clone(&self.to);
-        to.host.send(self)
+        to.host.send(&to, self)
     }
 }
 

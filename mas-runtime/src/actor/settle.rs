@@ -618,12 +618,13 @@ async fn bury(port: &Arc<Port>, window: &Arc<Window>, claim: Claim, failure: Fai
     }
 }
 
-/// A handler takes longer than half of its timeout.
+/// The handler of this turn takes longer than half of its timeout.
 pub(crate) fn slow<A: Agent>(instance: &Instance<A>, turn: &Turn, after: Duration) {
-    tracing::warn!(agent = %instance.port.id, message_type = %turn.cause.message_type, ?after, "slow handler");
+    let message_type = turn.cause.message_type.clone();
+    tracing::warn!(agent = %instance.port.id, %message_type, ?after, "slow handler");
     instance.host.core().event(EventKind::SlowHandler {
         agent: instance.port.id.clone(),
-        message_type: turn.cause.message_type.clone(),
+        message_type,
         after,
     });
 }

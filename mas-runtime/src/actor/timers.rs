@@ -143,7 +143,9 @@ impl Timers {
     }
 
     async fn fire(&self, record: &Record) {
-        match self.host.send(self.message(record)) {
+        let draft = self.message(record);
+        let to = Arc::clone(&draft.to);
+        match self.host.send(&to, draft) {
             Sending::Done(Ok(())) => {}
             Sending::Done(Err(error)) => {
                 tracing::warn!(agent = %self.agent, %error, "a timer's message was not sent");

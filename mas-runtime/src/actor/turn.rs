@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -34,6 +34,8 @@ pub(crate) struct Turn {
     pool: OnceLock<Arc<AtomicU32>>,
     asks: AtomicU32,
     updates: AtomicU32,
+    /// Whether `notes` holds something.
+    noted: AtomicBool,
     notes: Mutex<Notes>,
 }
 
@@ -125,6 +127,7 @@ impl Turn {
             pool: OnceLock::new(),
             asks: AtomicU32::new(0),
             updates: AtomicU32::new(0),
+            noted: AtomicBool::new(false),
             notes: Mutex::new(Notes {
                 open: true,
                 book: None,
@@ -142,6 +145,7 @@ impl Turn {
         let notes = self.notes.get_mut().unwrap_or_else(PoisonError::into_inner);
         notes.open = true;
         notes.book = None;
+        *self.noted.get_mut() = false;
     }
 
     /// The turn of the handler that runs on this thread right now.
@@ -149,22 +153,24 @@ impl Turn {
         CURRENT.with_borrow(Clone::clone)
     }
 
-    /// Runs `f` as part of this turn.
-    pub(crate) fn enter<R>(self: &Arc<Self>, f: impl FnOnce() -> R) -> R {
-        /// Puts the outer turn back, also when the handler panics.
-        struct Restore(Option<Arc<Turn>>);
-        impl Drop for Restore {
-            fn drop(&mut self) {
-                CURRENT.set(self.0.take());
-            }
-        }
-        let _restore = Restore(CURRENT.replace(Some(Arc::clone(self))));
-        f()
+    /// Runs `f`, which does not panic, as part of the turn in `own`. The turn is lent to the thread and taken back, so
+    /// that nothing is counted.
+    pub(crate) fn enter<R>(own: &mut Option<Arc<Self>>, f: impl FnOnce() -> R) -> R {
+        let outer = CURRENT.replace(own.take());
+        let result = f();
+        *own = CURRENT.replace(outer);
+        result
+    }
+
+    /// Looks at the turn of the handler that runs on this thread right now.
+    pub(crate) fn with_current<R>(look: impl FnOnce(Option<&Self>) -> R) -> R {
+        CURRENT.with_borrow(|turn| look(turn.as_deref()))
     }
 
     /// Writes an effect down. False when the turn is over.
     pub(crate) fn note<R>(&self, write: impl FnOnce(&mut Book) -> R) -> Option<R> {
         let mut notes = self.notes();
+        self.noted.store(true, Ordering::Release);
         notes.open.then(|| write(notes.book.get_or_insert_default()))
     }
 
@@ -197,6 +203,21 @@ impl Turn {
         Ok((meta, Arc::clone(pool)))
     }
 
+    /// The envelope that this turn handles, with a payload of its own.
+    pub(crate) fn envelope(&self, payload: Payload) -> Envelope {
+        let cause = &self.cause;
+        let mut meta = cause.meta.clone();
+        meta.budget = self.budget_left();
+        Envelope {
+            id: cause.id.unwrap_or_else(|| self.host.core().new_id()),
+            sender: cause.sender.clone(),
+            target: self.agent.clone(),
+            message_type: cause.message_type.clone(),
+            payload,
+            meta,
+        }
+    }
+
     /// What is left of the budget.
     pub(crate) fn budget_left(&self) -> u32 {
         let fixed = self.cause.meta.budget;
@@ -227,6 +248,10 @@ impl Turn {
     /// Ends the turn: nothing can be staged any more.
     /// Gives what was written down, if anything.
     pub(crate) fn close(&self) -> Option<Box<Book>> {
+        if !self.stages && !self.noted.load(Ordering::Acquire) {
+            // Nothing is staged here, so nothing is lost when a task that the handler left behind writes too late.
+            return None;
+        }
         let mut notes = self.notes();
         notes.open = false;
         notes.book.take()

@@ -228,7 +228,8 @@ impl DeadLetters {
         draft.message_type = envelope.message_type;
         draft.payload = envelope.payload;
         draft.meta.priority = envelope.meta.priority;
-        match self.inner.send(draft) {
+        let to = Arc::clone(&draft.to);
+        match self.inner.send(&to, draft) {
             Sending::Done(done) => done?,
             Sending::Wait(wait) => wait.await?,
         }

@@ -327,8 +327,8 @@ impl Host for Inner {
         &self.core
     }
 
-    fn send(&self, draft: Draft) -> Sending {
-        self.send_draft(draft)
+    fn send(&self, to: &Handle, draft: Draft) -> Sending {
+        self.send_draft(to, draft)
     }
 
     fn outbox_has_room(&self, sender: &AgentId) -> bool {

@@ -214,7 +214,8 @@ async fn send(
             Err(error) => Err(inner.keep(&target, &error)),
         };
     }
-    let sent = match inner.send(draft) {
+    let to = Arc::clone(&draft.to);
+    let sent = match inner.send(&to, draft) {
         Sending::Done(done) => done,
         Sending::Wait(wait) => wait.await,
     };

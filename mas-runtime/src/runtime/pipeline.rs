@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use super::Inner;
 use crate::actor::{
-    Asker, Boxed, DeadLetter, Delivered, Delivery, Draft, EndReason, Host, NO_ID, Planned, Port,
+    Asker, Boxed, DeadLetter, Delivered, Delivery, Draft, EndReason, Handle, Host, NO_ID, Planned, Port,
     Route, SendError, Sending, Window,
 };
 use crate::model::limits::INBOX_ENTRIES_MAX;
@@ -22,15 +22,14 @@ use crate::store::{Batch, BoxFuture, CommitError, Committed, Op};
 
 impl Inner {
     /// Sends one message, whose terms are settled, on its way.
-    pub(super) fn send_draft(&self, draft: Draft) -> Sending {
+    pub(super) fn send_draft(&self, to: &Handle, draft: Draft) -> Sending {
         if !self.open.load(Ordering::Acquire) {
             return Sending::Done(Err(SendError::ShutDown));
         }
         if let Err(error) = self.check_size(&draft.payload) {
             return Sending::Done(Err(error));
         }
-        // The ref's own handle is held instead of the port, whose count of references all senders share.
-        let to = Arc::clone(&draft.to);
+        // The port is borrowed from the ref: all senders share its count of references.
         match &to.port {
             Some(port) if !port.has_ended() => self.send_to(port, draft),
             _ => match self.port(&to.id) {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::actor::{
-    Agent, AgentRecord, Boxed, Core, DeadLetter, Draft, EndReason, Host, Launch, Options, Planned,
+    Agent, AgentRecord, Boxed, Core, DeadLetter, Draft, EndReason, Handle, Host, Launch, Options, Planned,
     Port, Query, Seat, SendError, Sending, SpawnError, StateOf, alone,
 };
 use crate::model::{
@@ -171,7 +171,7 @@ impl Host for Stage {
         &self.core
     }
 
-    fn send(&self, mut draft: Draft) -> Sending {
+    fn send(&self, _: &Handle, mut draft: Draft) -> Sending {
         let mut state = self.state();
         let target = draft.to.id.clone();
         let key = (target.to_string(), draft.message_type.to_string());
@@ -219,7 +219,8 @@ impl Host for Stage {
     fn withdraw(&self, _: Planned) {}
 
     fn append(&self, draft: Draft, _: Batch) -> Boxed<'static, Result<(), SendError>> {
-        let done = match self.send(draft) {
+        let to = Arc::clone(&draft.to);
+        let done = match self.send(&to, draft) {
             Sending::Done(done) => done,
             Sending::Wait(_) => Ok(()),
         };
