@@ -63,7 +63,7 @@ impl<A> Context<A> {
     /// The message's id, where it has one: a message to an agent that is not durable gets its own when somebody takes the
     /// whole envelope.
     pub fn message_id(&self) -> Option<MessageId> {
-        self.turn.cause.id
+        self.turn.cause.message_id()
     }
 
     /// The terms that the message came under.
@@ -92,7 +92,7 @@ impl<A> Context<A> {
     where
         A: Agent,
     {
-        if self.turn.cause.exclusive {
+        if self.turn.cause.is_exclusive() {
             // What a handler has seen is what it builds on: it runs again when others move that meanwhile.
             self.with_draft(|draft| draft.snapshot())
         } else {
@@ -109,13 +109,14 @@ impl<A> Context<A> {
     where
         A: Agent,
     {
-        let (value, refused) = if self.turn.cause.exclusive {
+        let (value, refused) = if self.turn.cause.is_exclusive() {
             self.with_draft(|draft| self.cell().update(draft, change))
         } else {
             self.update_shared(change)
         };
         if let Err(failure) = refused {
-            self.turn.note(|book| book.failure.get_or_insert(failure).retryable);
+            self.turn
+                .note(|book| book.failure.get_or_insert(failure).retryable);
         }
         value
     }

@@ -155,7 +155,7 @@ pub(crate) trait Trace: Send + Sync + 'static {
 
 /// Sees every message before it goes into a mailbox, and may lose it: the test kit's faults.
 pub(crate) trait Intercept: Send + Sync + 'static {
-    fn pass(&self, delivery: Delivery) -> Option<Delivery>;
+    fn pass(&self, delivery: Box<Delivery>) -> Option<Box<Delivery>>;
 }
 
 impl Core {

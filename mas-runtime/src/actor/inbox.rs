@@ -155,7 +155,7 @@ impl Window {
     }
 
     /// An entry was appended: it goes into the mailbox if it is its turn.
-    pub(crate) fn arrived(self: &Arc<Self>, seq: u64, delivery: Delivery) {
+    pub(crate) fn arrived(self: &Arc<Self>, seq: u64, delivery: Box<Delivery>) {
         let mut state = self.state();
         if state.loaded.contains(&seq) {
             return;
@@ -379,7 +379,7 @@ impl Window {
     }
 
     /// What an entry stands for.
-    fn delivery(&self, entry: InboxEntry) -> Result<Delivery, String> {
+    fn delivery(&self, entry: InboxEntry) -> Result<Box<Delivery>, String> {
         let clock = &*self.host.core().clock;
         let envelope =
             decode_envelope(&entry.envelope, clock).map_err(|error| error.to_string())?;
@@ -390,7 +390,7 @@ impl Window {
                 envelope.message_type
             )
         })?;
-        Ok(Delivery {
+        Ok(Box::new(Delivery {
             claim: Some(Box::new(Claim {
                 lane: entry.lane,
                 seq: entry.seq,
@@ -403,10 +403,10 @@ impl Window {
             route,
             pool: None,
             asker: Asker::nobody(),
-        })
+        }))
     }
 
-    fn put(&self, delivery: Delivery) {
+    fn put(&self, delivery: Box<Delivery>) {
         if let Some(port) = self.port() {
             // A closed mailbox is that of an agent that ended: the entry is in the engine still.
             let _ = port.choose().force(delivery);

@@ -49,7 +49,7 @@ enum SeatState<A: Agent> {
 pub(crate) struct Seat<A: Agent> {
     pub(crate) agent: A,
     /// Taken out of the mailbox, not begun.
-    pub(crate) batch: VecDeque<Delivery>,
+    pub(crate) batch: VecDeque<Box<Delivery>>,
     /// The context of `&mut self` handlers, used again and again.
     pub(crate) context: Context<A>,
 }

@@ -210,7 +210,9 @@ impl Message {
 /// The type of the message that the handler on this thread has in hand.
 fn message_type() -> MessageType {
     Turn::with_current(|turn| {
-        turn.map_or(MessageType::declared("-"), |turn| turn.cause.message_type.clone())
+        turn.map_or(MessageType::declared("-"), |turn| {
+            turn.cause.message_type.clone()
+        })
     })
 }
 

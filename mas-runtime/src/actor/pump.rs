@@ -7,6 +7,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -14,15 +15,15 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::agent::Agent;
-use super::delivery::Delivery;
+use super::delivery::{Asker, Delivery};
 use super::guard::{self, Ran};
 use super::instance::{Instance, LastCrash, Seat, timed_out};
 use super::message::{Message, Outcome};
-use super::port::Order;
+use super::port::{Order, Port};
 use super::settle::{self, InHand, Settled};
 use super::turn::{Cause, Turn};
 use crate::model::limits::{BATCH_MAX, CONFLICTS_MAX, TURNS_BEFORE_YIELD};
-use crate::model::{Failure, FailureCode};
+use crate::model::{Failure, FailureCode, Payload};
 
 /// How often a pump that finds nothing lets others run before it sleeps: waking it costs more than that.
 const YIELDS_BEFORE_SLEEP: u32 = 2;
@@ -95,7 +96,7 @@ fn ordered<A: Agent>(instance: &Instance<A>) -> Option<Exit> {
 async fn alone<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
-    mut delivery: Delivery,
+    mut delivery: Box<Delivery>,
 ) -> Result<(), LastCrash> {
     if settle::needs_admission(&delivery) {
         delivery = match settle::admit(instance, delivery).await {
@@ -113,7 +114,7 @@ async fn alone<A: Agent>(
         drop(turn_alone);
         match again {
             None => return Ok(()),
-            Some(same) => delivery = *same,
+            Some(same) => delivery = same,
         }
     }
 }
@@ -129,17 +130,10 @@ fn must_be_alone<A: Agent>(instance: &Instance<A>, delivery: &Delivery) -> bool 
 async fn one_turn<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
-    delivery: Delivery,
+    delivery: Box<Delivery>,
 ) -> Result<Option<Box<Delivery>>, LastCrash> {
-    let Delivery {
-        envelope,
-        route,
-        pool,
-        asker,
-        claim,
-    } = delivery;
-    let (cause, payload) = Cause::of(envelope, route);
-    let mut hand = InHand::new(&instance.port, asker, claim, cause.meta.expects_reply);
+    let route = delivery.route;
+    let (cause, mut hand, payload, pool) = take_apart(&instance.port, delivery);
     if instance.cell.is_stale() && !settle::fresh_state(instance, &mut hand, &cause).await {
         return Ok(None);
     }
@@ -158,7 +152,9 @@ async fn one_turn<A: Agent>(
     trace(instance, &context.turn);
     let slow = |turn: &Turn, after| settle::slow(instance, turn, after);
     let turn = Arc::clone(&context.turn);
-    let handler = A::handle_exclusive(&mut seat.agent, route.handler, message, context);
+    // Called when it is polled: a trait written by hand may do its work in the call.
+    let agent = &mut seat.agent;
+    let handler = async { A::handle_exclusive(agent, route.handler, message, context).await };
     let ran = guard::run(turn, handler, timeout, slow).await;
     let draft = seat.context.take_draft();
     let turn = &*seat.context.turn;
@@ -173,6 +169,19 @@ async fn one_turn<A: Agent>(
         (None, Settled::Done) => Ok(None),
         (None, Settled::Again(delivery)) => Ok(Some(delivery)),
     }
+}
+
+/// Takes a delivery apart: what its handler inherits, what must not be lost, the payload, and the budget.
+fn take_apart(
+    port: &Arc<Port>,
+    mut delivery: Box<Delivery>,
+) -> (Cause, InHand<'_>, Payload, Option<Arc<AtomicU32>>) {
+    let payload = std::mem::take(&mut delivery.envelope.payload);
+    let asker = std::mem::replace(&mut delivery.asker, Asker::nobody());
+    let claim = delivery.claim.take();
+    let pool = delivery.pool.take();
+    let hand = InHand::new(port, asker, claim, delivery.envelope.meta.expects_reply);
+    (Cause::of(delivery), hand, payload, pool)
 }
 
 /// What a run comes to: its outcome, and whether the instance survives it.
@@ -195,7 +204,7 @@ fn judge<A: Agent>(
             let reason = format!("the handler of `{message_type}` panicked: {text}");
             let crash = LastCrash {
                 reason: reason.clone(),
-                message: turn.cause.id,
+                message: turn.cause.message_id(),
             };
             let failure = Failure::new(FailureCode::PANIC, reason);
             (Outcome::Failed(failure), Some(crash))
@@ -207,7 +216,7 @@ fn judge<A: Agent>(
 async fn side_by_side<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
-    first: Delivery,
+    first: Box<Delivery>,
 ) -> Result<(), LastCrash> {
     let Seat { agent, batch, .. } = seat;
     let agent: &A = agent;
@@ -245,15 +254,15 @@ async fn side_by_side<A: Agent>(
 }
 
 /// Whether what comes next must wait until nothing runs.
-fn blocked(batch: &std::collections::VecDeque<Delivery>) -> bool {
+fn blocked(batch: &std::collections::VecDeque<Box<Delivery>>) -> bool {
     batch.front().is_some_and(|next| next.route.exclusive)
 }
 
 /// The next delivery, if it is for a `&self` handler and the instance goes on.
 fn next_shared<A: Agent>(
     instance: &Instance<A>,
-    batch: &mut std::collections::VecDeque<Delivery>,
-) -> Option<Delivery> {
+    batch: &mut std::collections::VecDeque<Box<Delivery>>,
+) -> Option<Box<Delivery>> {
     if instance.slot().order() != Order::Run {
         return None;
     }
@@ -294,7 +303,7 @@ async fn wait<A: Agent>(
 async fn shared_turn<A: Agent>(
     instance: &Arc<Instance<A>>,
     agent: &A,
-    mut delivery: Delivery,
+    mut delivery: Box<Delivery>,
 ) -> Result<(), LastCrash> {
     if settle::needs_admission(&delivery) {
         delivery = match settle::admit(instance, delivery).await {
@@ -302,15 +311,8 @@ async fn shared_turn<A: Agent>(
             None => return Ok(()),
         };
     }
-    let Delivery {
-        envelope,
-        route,
-        pool,
-        asker,
-        claim,
-    } = delivery;
-    let (cause, payload) = Cause::of(envelope, route);
-    let mut hand = InHand::new(&instance.port, asker, claim, cause.meta.expects_reply);
+    let route = delivery.route;
+    let (cause, mut hand, payload, pool) = take_apart(&instance.port, delivery);
     if instance.cell.is_stale() && !settle::fresh_state(instance, &mut hand, &cause).await {
         return Ok(());
     }
@@ -322,9 +324,13 @@ async fn shared_turn<A: Agent>(
     let message = Message::new(payload, hand.wants_reply(), hand.sink(), own);
     trace(instance, &turn);
     // A stream may run for as long as its asker listens: the message's own stall time watches it.
-    let timeout = if route.streams { Duration::MAX / 4 } else { own };
+    let timeout = if route.streams {
+        Duration::MAX / 4
+    } else {
+        own
+    };
     let slow = |turn: &Turn, after| settle::slow(instance, turn, after);
-    let handler = A::handle_shared(agent, route.handler, message, &context);
+    let handler = async { A::handle_shared(agent, route.handler, message, &context).await };
     let ran = guard::run(Arc::clone(&turn), handler, timeout, slow).await;
     let (outcome, crash) = judge(instance, &turn, ran);
     let settled = settle::settle(instance, &mut hand, &turn, outcome, None, route).await;

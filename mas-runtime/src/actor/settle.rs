@@ -124,8 +124,8 @@ pub(crate) fn needs_admission(delivery: &Delivery) -> bool {
 /// The checks before a handler sees a message: whether it is still worth handling, and whether it was handled before.
 pub(crate) async fn admit<A: Agent>(
     instance: &Arc<Instance<A>>,
-    delivery: Delivery,
-) -> Option<Delivery> {
+    delivery: Box<Delivery>,
+) -> Option<Box<Delivery>> {
     let core = instance.host.core();
     if delivery.envelope.meta.expects_reply && delivery.claim.is_none() && delivery.asker.is_gone()
     {
@@ -174,12 +174,17 @@ pub(crate) async fn fresh_state<A: Agent>(
     core.event(EventKind::EngineFailed {
         reason: text.clone(),
     });
-    engine_failed(instance, hand, cause, Failure::new(FailureCode::STORE, text));
+    engine_failed(
+        instance,
+        hand,
+        cause,
+        Failure::new(FailureCode::STORE, text),
+    );
     false
 }
 
 /// The message had its deadline.
-async fn expire<A: Agent>(instance: &Instance<A>, delivery: Delivery) {
+async fn expire<A: Agent>(instance: &Instance<A>, delivery: Box<Delivery>) {
     let text = format!(
         "the deadline of `{}` passed before it was handled",
         delivery.envelope.message_type
@@ -239,7 +244,7 @@ pub(crate) async fn settle<A: Agent>(
     }
     let crash = book.crash.take().map(|reason| LastCrash {
         reason,
-        message: turn.cause.id,
+        message: turn.cause.message_id(),
     });
     let outcome = match (book.failure.take(), outcome) {
         (Some(failure), Outcome::Value(_) | Outcome::Streamed) => Outcome::Failed(failure),
@@ -301,8 +306,8 @@ async fn succeed<A: Agent>(
     let share = turn.budget_left() / u32::try_from(book.sends.len().max(1)).unwrap_or(u32::MAX);
     let mut planned = Vec::with_capacity(book.sends.len());
     for mut send in book.sends {
-        send.meta.budget = share;
-        send.pool = None;
+        send.letter.envelope.meta.budget = share;
+        send.letter.pool = None;
         planned.push(instance.host.plan(send, &mut batch));
     }
     for change in &book.timers {
@@ -459,7 +464,12 @@ fn not_committed<A: Agent>(
     instance.host.core().event(EventKind::EngineFailed {
         reason: text.clone(),
     });
-    engine_failed(instance, hand, cause, Failure::new(FailureCode::STORE, text));
+    engine_failed(
+        instance,
+        hand,
+        cause,
+        Failure::new(FailureCode::STORE, text),
+    );
 }
 
 /// The engine failed, not the message: a durable one waits and is tried again, without an attempt being counted.
@@ -547,7 +557,7 @@ pub(crate) fn settle_at_once<A: Agent>(
         None => Settled::Done,
         Some(reason) => Settled::Crash(LastCrash {
             reason,
-            message: turn.cause.id,
+            message: turn.cause.message_id(),
         }),
     }
 }

@@ -196,9 +196,10 @@ impl Timers {
             port: self.host.port(&self.agent),
         });
         let mut draft = Draft::new(to, None);
-        draft.sender = self.agent.clone();
-        draft.message_type = record.message_type.clone();
-        draft.payload = Payload::encoded(Codec::MessagePack, record.payload.clone());
+        draft.letter.envelope.sender = self.agent.clone();
+        draft.letter.envelope.message_type = record.message_type.clone();
+        draft.letter.envelope.payload =
+            Payload::encoded(Codec::MessagePack, record.payload.clone());
         draft
     }
 

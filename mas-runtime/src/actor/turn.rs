@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 
 use super::agent::Route;
+use super::delivery::{Asker, Delivery};
 use super::error::SendError;
 use super::host::Host;
 use super::send::Draft;
@@ -45,38 +47,53 @@ struct Notes {
     book: Option<Box<Book>>,
 }
 
-/// What a handler inherits from the message that it handles.
-#[derive(Clone, Debug)]
-pub(crate) struct Cause {
-    pub(crate) id: Option<MessageId>,
-    pub(crate) sender: AgentId,
-    pub(crate) message_type: MessageType,
-    pub(crate) meta: Meta,
-    pub(crate) exclusive: bool,
-}
+/// What a handler inherits from the message that it handles: the delivery itself, without its payload.
+#[derive(Debug)]
+pub(crate) struct Cause(Box<Delivery>);
 
 impl Cause {
-    /// Takes an envelope apart: what is inherited, and the payload.
-    pub(crate) fn of(envelope: Envelope, route: Route) -> (Self, Payload) {
-        let cause = Self {
-            id: (envelope.id != NO_ID).then_some(envelope.id),
-            sender: envelope.sender,
-            message_type: envelope.message_type,
-            meta: envelope.meta,
-            exclusive: route.exclusive,
-        };
-        (cause, envelope.payload)
+    /// A delivery whose payload, asker and entry have been taken out.
+    pub(crate) const fn of(delivery: Box<Delivery>) -> Self {
+        Self(delivery)
     }
 
     /// What `#[on_start]` and `#[on_stop]` run for.
     pub(crate) fn lifecycle(name: &'static str) -> Self {
-        Self {
-            id: None,
-            sender: AgentId::RUNTIME,
-            message_type: MessageType::declared(name),
-            meta: Meta::default(),
-            exclusive: true,
-        }
+        let envelope = Envelope::new(
+            NO_ID,
+            AgentId::RUNTIME,
+            AgentId::RUNTIME,
+            MessageType::declared(name),
+            Payload::empty(),
+        );
+        Self(Box::new(Delivery {
+            envelope,
+            route: Route {
+                exclusive: true,
+                ..Route::default()
+            },
+            pool: None,
+            asker: Asker::nobody(),
+            claim: None,
+        }))
+    }
+
+    /// The message's id, if anybody has needed one.
+    pub(crate) fn message_id(&self) -> Option<MessageId> {
+        (self.id != NO_ID).then_some(self.id)
+    }
+
+    /// Whether its handler holds the instance for itself.
+    pub(crate) const fn is_exclusive(&self) -> bool {
+        self.0.route.exclusive
+    }
+}
+
+impl Deref for Cause {
+    type Target = Envelope;
+
+    fn deref(&self) -> &Envelope {
+        &self.0.envelope
     }
 }
 
@@ -171,7 +188,9 @@ impl Turn {
     pub(crate) fn note<R>(&self, write: impl FnOnce(&mut Book) -> R) -> Option<R> {
         let mut notes = self.notes();
         self.noted.store(true, Ordering::Release);
-        notes.open.then(|| write(notes.book.get_or_insert_default()))
+        notes
+            .open
+            .then(|| write(notes.book.get_or_insert_default()))
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {
@@ -209,7 +228,9 @@ impl Turn {
         let mut meta = cause.meta.clone();
         meta.budget = self.budget_left();
         Envelope {
-            id: cause.id.unwrap_or_else(|| self.host.core().new_id()),
+            id: cause
+                .message_id()
+                .unwrap_or_else(|| self.host.core().new_id()),
             sender: cause.sender.clone(),
             target: self.agent.clone(),
             message_type: cause.message_type.clone(),
@@ -228,13 +249,13 @@ impl Turn {
 
     /// The id of the next ask of a handler that may run again, so that a rerun asks the same.
     pub(crate) fn next_ask_id(&self) -> Option<MessageId> {
-        let message = self.cause.id.filter(|_| self.stages)?;
+        let message = self.cause.message_id().filter(|_| self.stages)?;
         Some(message.derive(self.asks.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// The id of the next state update of a `&self` handler that may run again.
     pub(crate) fn next_update_id(&self) -> Option<MessageId> {
-        let message = self.cause.id.filter(|_| self.stages)?;
+        let message = self.cause.message_id().filter(|_| self.stages)?;
         let ordinal = self.updates.fetch_add(1, Ordering::Relaxed);
         Some(message.derive(UPDATES_FROM + ordinal))
     }
