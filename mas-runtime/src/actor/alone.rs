@@ -93,13 +93,13 @@ impl<A: Agent> Seat<A> {
         let mut envelope =
             Envelope::new(id, AgentId::RUNTIME, port.id.clone(), message_type, payload);
         envelope.meta.expects_reply = true;
-        let delivery = Delivery {
+        let delivery = Box::new(Delivery {
             envelope,
             route,
             pool: None,
             asker: Asker::one_reply(asker),
             claim: None,
-        };
+        });
         let pushed = port.slots[0]
             .mailbox
             .push(delivery, port.declaration.overflow);

@@ -63,7 +63,7 @@ impl<A> Context<A> {
     /// The message's id, where it has one: a message to an agent that is not durable gets its own when somebody takes the
     /// whole envelope.
     pub fn message_id(&self) -> Option<MessageId> {
-        self.turn.cause.id
+        self.turn.cause.message_id()
     }
 
     /// The terms that the message came under.
@@ -92,7 +92,7 @@ impl<A> Context<A> {
     where
         A: Agent,
     {
-        if self.turn.cause.exclusive {
+        if self.turn.cause.is_exclusive() {
             // What a handler has seen is what it builds on: it runs again when others move that meanwhile.
             self.with_draft(|draft| draft.snapshot())
         } else {
@@ -109,13 +109,14 @@ impl<A> Context<A> {
     where
         A: Agent,
     {
-        let (value, refused) = if self.turn.cause.exclusive {
+        let (value, refused) = if self.turn.cause.is_exclusive() {
             self.with_draft(|draft| self.cell().update(draft, change))
         } else {
             self.update_shared(change)
         };
         if let Err(failure) = refused {
-            self.turn.book().failure.get_or_insert(failure);
+            self.turn
+                .note(|book| book.failure.get_or_insert(failure).retryable);
         }
         value
     }
@@ -147,7 +148,7 @@ impl<A> Context<A> {
         let (value, submitted) = self.cell().update_now(change, |op| self.submit(op, mark));
         let kept = submitted.map(|commit| {
             if let Some(commit) = commit {
-                self.turn.book().commits.push(commit);
+                self.turn.note(|book| book.commits.push(commit));
             }
         });
         (value, kept)
@@ -233,7 +234,8 @@ impl<A> Context<A> {
     /// # Errors
     /// When the value can't be encoded.
     pub fn reply<R: Serialize + ?Sized>(&self, value: &R) -> Result<()> {
-        self.turn.book().reply = Some(Payload::encode(value)?);
+        let payload = Payload::encode(value)?;
+        self.turn.note(|book| book.reply = Some(payload));
         Ok(())
     }
 
@@ -298,7 +300,8 @@ impl<A> Context<A> {
 
     /// Says that this instance can't go on: after this handler it ends as failed, and starts again as its `restart` says.
     pub fn fail(&self, reason: impl fmt::Display) {
-        self.turn.book().crash = Some(reason.to_string());
+        let reason = reason.to_string();
+        self.turn.note(|book| book.crash = Some(reason));
     }
 
     /// Finds agents: a list of capabilities asks for all of them, a [`Query`] for more.
@@ -449,11 +452,11 @@ impl<A> Context<A> {
     }
 
     /// The draft that the running `&mut self` handler has made, if any.
-    pub(crate) fn take_draft(&self) -> Option<DraftState<StateOf<A>>>
+    pub(crate) fn take_draft(&mut self) -> Option<DraftState<StateOf<A>>>
     where
         A: Agent,
     {
-        let mut draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
+        let draft = self.draft.get_mut().unwrap_or_else(PoisonError::into_inner);
         let own = draft.take()?.downcast();
         Some(*own.expect(OWN_STATE))
     }

@@ -31,7 +31,7 @@ pub(crate) struct Delivery {
     pub(crate) pool: Option<Arc<AtomicU32>>,
     pub(crate) asker: Asker,
     /// Its entry in the durable inbox.
-    pub(crate) claim: Option<Claim>,
+    pub(crate) claim: Option<Box<Claim>>,
 }
 
 /// Who waits for the answer. Dropped without one, it tells the asker so: nobody waits for what can't come.

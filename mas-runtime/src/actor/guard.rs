@@ -25,15 +25,18 @@ pub(crate) enum Ran<T> {
 ///
 /// A future that is ready at once costs no timer.
 pub(crate) async fn run<T>(
-    turn: &Arc<Turn>,
+    turn: Arc<Turn>,
     future: impl Future<Output = T>,
     timeout: Duration,
-    slow: impl Fn(Duration),
+    slow: impl Fn(&Turn, Duration),
 ) -> Ran<T> {
     let mut future = pin!(future);
     let mut watchdog: Option<Watchdog> = None;
+    let mut turn = Some(turn);
     poll_fn(|cx| {
-        let polled = catch_unwind(AssertUnwindSafe(|| turn.enter(|| future.as_mut().poll(cx))));
+        let polled = Turn::enter(&mut turn, || {
+            catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)))
+        });
         match polled {
             Ok(Poll::Ready(value)) => return Poll::Ready(Ran::Done(value)),
             Ok(Poll::Pending) => {}
@@ -41,7 +44,11 @@ pub(crate) async fn run<T>(
         }
         watchdog
             .get_or_insert_with(|| Watchdog::new(timeout))
-            .poll(cx, &slow)
+            .poll(cx, |after| {
+                if let Some(turn) = &turn {
+                    slow(turn, after);
+                }
+            })
             .map(|()| Ran::TimedOut)
     })
     .await

@@ -18,7 +18,7 @@ use super::inbox::Window;
 use super::launch::Launch;
 use super::port::Port;
 use super::query::Query;
-use super::send::Draft;
+use super::send::{Draft, Handle};
 use super::waiting::WaitGraph;
 use crate::model::limits::{EVENTS_MAX, PAYLOAD_BYTES_MAX, SHUTDOWN_GRACE};
 use crate::model::{AgentId, Clock, Entropy, Envelope, MessageId, Result};
@@ -40,7 +40,7 @@ pub(crate) trait Host: Send + Sync + fmt::Debug + 'static {
     fn core(&self) -> &Core;
 
     /// Sends a message whose terms are settled.
-    fn send(&self, draft: Draft) -> Sending;
+    fn send(&self, to: &Handle, draft: Draft) -> Sending;
 
     /// Whether the outbox of a durable agent can take one message more.
     fn outbox_has_room(&self, sender: &AgentId) -> bool;
@@ -146,7 +146,6 @@ impl Default for Options {
 pub(crate) struct Counters {
     pub(crate) late_replies: AtomicU64,
     pub(crate) dropped: AtomicU64,
-    pub(crate) refused: AtomicU64,
 }
 
 /// Sees every dispatch, timer, commit, restart and reply: the test kit's trace.
@@ -156,7 +155,7 @@ pub(crate) trait Trace: Send + Sync + 'static {
 
 /// Sees every message before it goes into a mailbox, and may lose it: the test kit's faults.
 pub(crate) trait Intercept: Send + Sync + 'static {
-    fn pass(&self, delivery: Delivery) -> Option<Delivery>;
+    fn pass(&self, delivery: Box<Delivery>) -> Option<Box<Delivery>>;
 }
 
 impl Core {

@@ -141,12 +141,6 @@ impl Window {
         self.state().askers.remove(&id).unwrap_or_default()
     }
 
-    pub(crate) fn wants_reply(&self, id: MessageId) -> bool {
-        let state = self.state();
-        let askers = state.askers.get(&id);
-        askers.is_some_and(|askers| askers.iter().any(Asker::wants_reply))
-    }
-
     pub(crate) fn sink(
         &self,
         id: MessageId,
@@ -161,7 +155,7 @@ impl Window {
     }
 
     /// An entry was appended: it goes into the mailbox if it is its turn.
-    pub(crate) fn arrived(self: &Arc<Self>, seq: u64, delivery: Delivery) {
+    pub(crate) fn arrived(self: &Arc<Self>, seq: u64, delivery: Box<Delivery>) {
         let mut state = self.state();
         if state.loaded.contains(&seq) {
             return;
@@ -376,7 +370,7 @@ impl Window {
         match self.delivery(entry) {
             Ok(delivery) => match &delivery.claim {
                 Some(claim) if wait > 0 => {
-                    self.again(claim.clone(), Duration::from_millis(wait));
+                    self.again((**claim).clone(), Duration::from_millis(wait));
                 }
                 _ => self.put(delivery),
             },
@@ -385,7 +379,7 @@ impl Window {
     }
 
     /// What an entry stands for.
-    fn delivery(&self, entry: InboxEntry) -> Result<Delivery, String> {
+    fn delivery(&self, entry: InboxEntry) -> Result<Box<Delivery>, String> {
         let clock = &*self.host.core().clock;
         let envelope =
             decode_envelope(&entry.envelope, clock).map_err(|error| error.to_string())?;
@@ -396,23 +390,23 @@ impl Window {
                 envelope.message_type
             )
         })?;
-        Ok(Delivery {
-            claim: Some(Claim {
+        Ok(Box::new(Delivery {
+            claim: Some(Box::new(Claim {
                 lane: entry.lane,
                 seq: entry.seq,
                 id: entry.id,
                 attempts: entry.attempts,
                 stored: entry.envelope,
                 conflicts: 0,
-            }),
+            })),
             envelope,
             route,
             pool: None,
             asker: Asker::nobody(),
-        })
+        }))
     }
 
-    fn put(&self, delivery: Delivery) {
+    fn put(&self, delivery: Box<Delivery>) {
         if let Some(port) = self.port() {
             // A closed mailbox is that of an agent that ended: the entry is in the engine still.
             let _ = port.choose().force(delivery);

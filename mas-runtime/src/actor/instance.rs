@@ -17,7 +17,7 @@ use super::launch::Source;
 use super::mailbox::Mailbox;
 use super::port::{Port, Slot};
 use super::shell::{self, ActorHandle};
-use super::state::{PublishError, StateCell};
+use super::state::{DraftState, PublishError, StateCell};
 use super::supervisor::{Member, Supervisor};
 use super::turn::{Cause, Turn};
 use crate::model::{Failure, FailureCode, MessageId};
@@ -49,7 +49,7 @@ enum SeatState<A: Agent> {
 pub(crate) struct Seat<A: Agent> {
     pub(crate) agent: A,
     /// Taken out of the mailbox, not begun.
-    pub(crate) batch: VecDeque<Delivery>,
+    pub(crate) batch: VecDeque<Box<Delivery>>,
     /// The context of `&mut self` handlers, used again and again.
     pub(crate) context: Context<A>,
 }
@@ -120,7 +120,7 @@ impl<A: Agent> Instance<A> {
                     "the agent's value is gone: it was spawned as a value and taken before",
                 ));
             }
-            (Some(seat), None) => {
+            (Some(mut seat), None) => {
                 seat.context.take_draft();
                 seat
             }
@@ -200,17 +200,18 @@ impl<A: Agent> Seated<A> {
         let turn = Arc::clone(&context.turn);
         let timeout = instance.port.declaration.timeout;
         let agent = &mut seat.agent;
+        let own = Arc::clone(&turn);
         let ran = if name == "on_start" {
-            guard::run(&turn, A::on_start(agent, &mut context), timeout, |_| ()).await
+            guard::run(own, A::on_start(agent, &mut context), timeout, |_, _| ()).await
         } else {
-            guard::run(&turn, A::on_stop(agent, &mut context), timeout, |_| ()).await
+            guard::run(own, A::on_stop(agent, &mut context), timeout, |_, _| ()).await
         };
         let result = match ran {
             Ran::Done(result) => result,
             Ran::TimedOut => Err(timed_out(name, timeout)),
             Ran::Panicked(text) => Err(panicked(format!("`#[{name}]` panicked: {text}"))),
         };
-        let book = turn.close();
+        let book = turn.close().unwrap_or_default();
         result?;
         if let Some(reason) = book.crash {
             return Err(Failure::retryable(reason));
@@ -218,16 +219,16 @@ impl<A: Agent> Seated<A> {
         if let Some(failure) = book.failure {
             return Err(failure);
         }
-        commit_lifecycle(&instance, &context).await
+        commit_lifecycle(&instance, context.take_draft()).await
     }
 }
 
 /// Commits what `#[on_start]` or `#[on_stop]` made of the state.
 async fn commit_lifecycle<A: Agent>(
     instance: &Instance<A>,
-    context: &Context<A>,
+    draft: Option<DraftState<StateOf<A>>>,
 ) -> Result<(), Failure> {
-    let Some(draft) = context.take_draft() else {
+    let Some(draft) = draft else {
         return Ok(());
     };
     let op = instance.cell.publish(&draft).map_err(|error| match error {

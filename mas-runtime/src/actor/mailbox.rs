@@ -28,7 +28,7 @@ pub(crate) struct Mailbox {
 }
 
 struct State {
-    lanes: Lanes<Delivery>,
+    lanes: Lanes<Box<Delivery>>,
     /// Senders in line, the first first. Each holds its own envelope.
     line: VecDeque<(Priority, Arc<Place>)>,
     closed: bool,
@@ -75,32 +75,32 @@ impl Mailbox {
     }
 
     /// Puts an envelope in if its lane has room and nobody of its priority waits in line.
-    pub(crate) fn push(&self, delivery: Delivery, overflow: Overflow) -> Pushed {
+    pub(crate) fn push(&self, delivery: Box<Delivery>, overflow: Overflow) -> Pushed {
         let priority = delivery.envelope.meta.priority;
         let mut state = self.state();
         if state.closed {
             drop(state);
-            return Pushed::Closed(Box::new(delivery));
+            return Pushed::Closed(delivery);
         }
         let mut displaced = None;
         if state.lanes.lane_len(priority) >= self.capacity || state.has_line(priority) {
             if overflow != Overflow::DropOldest {
                 drop(state);
-                return Pushed::Full(Box::new(delivery));
+                return Pushed::Full(delivery);
             }
             displaced = state.lanes.pop_lane(priority);
         }
         state.lanes.push(priority, delivery);
         self.ring(state);
-        displaced.map_or(Pushed::Accepted, |old| Pushed::Displaced(Box::new(old)))
+        displaced.map_or(Pushed::Accepted, Pushed::Displaced)
     }
 
     /// Puts an envelope in whatever the room: its number is bounded elsewhere. It comes back when the mailbox is closed.
-    pub(crate) fn force(&self, delivery: Delivery) -> Result<(), Box<Delivery>> {
+    pub(crate) fn force(&self, delivery: Box<Delivery>) -> Result<(), Box<Delivery>> {
         let mut state = self.state();
         if state.closed {
             drop(state);
-            return Err(Box::new(delivery));
+            return Err(delivery);
         }
         state.lanes.push(delivery.envelope.meta.priority, delivery);
         self.ring(state);
@@ -117,7 +117,7 @@ impl Mailbox {
     }
 
     /// Takes up to `count` envelopes out, by weight, and lets as many senders in from the line.
-    pub(crate) fn take(&self, count: usize, into: &mut VecDeque<Delivery>) {
+    pub(crate) fn take(&self, count: usize, into: &mut VecDeque<Box<Delivery>>) {
         let mut state = self.state();
         state.taken += 1;
         for _ in 0..count {
@@ -138,9 +138,15 @@ impl Mailbox {
         }
     }
 
-    /// Lets senders in from the line while their lanes have room.
+    /// Lets senders in from the line once a lane is half empty: one that is woken then finds room for many messages,
+    /// where one that is woken for each free place would sleep again after one.
     fn admit(&self, state: &mut State) -> Vec<Waker> {
         let mut woken = Vec::new();
+        let half = self.capacity / 2;
+        let low = |(priority, _): &(Priority, _)| state.lanes.lane_len(*priority) <= half;
+        if !state.line.iter().any(low) {
+            return woken;
+        }
         let mut stay = VecDeque::with_capacity(state.line.len());
         for (priority, place) in std::mem::take(&mut state.line) {
             if state.lanes.lane_len(priority) >= self.capacity {
@@ -150,7 +156,7 @@ impl Mailbox {
             let mut waiting = place.lock();
             match std::mem::replace(&mut *waiting, Waiting::Taken) {
                 Waiting::InLine(delivery, waker) => {
-                    state.lanes.push(priority, *delivery);
+                    state.lanes.push(priority, delivery);
                     woken.extend(waker);
                 }
                 other => *waiting = other,
@@ -162,11 +168,6 @@ impl Mailbox {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.state().lanes.len() == 0
-    }
-
-    /// How many wait, those in line not counted.
-    pub(crate) fn len(&self) -> usize {
-        self.state().lanes.len()
     }
 
     /// How much there is to do: for choosing among instances. A closed mailbox comes last.
@@ -203,7 +204,7 @@ impl Mailbox {
     }
 
     /// Lets nobody in any more, and gives back whatever waits, also in line.
-    pub(crate) fn close(&self) -> Vec<Delivery> {
+    pub(crate) fn close(&self) -> Vec<Box<Delivery>> {
         let mut state = self.state();
         state.closed = true;
         let left = state.lanes.drain();
@@ -225,7 +226,7 @@ impl Mailbox {
     }
 
     /// Puts back what was taken but not begun, in front.
-    pub(crate) fn put_back(&self, batch: impl DoubleEndedIterator<Item = Delivery>) {
+    pub(crate) fn put_back(&self, batch: impl DoubleEndedIterator<Item = Box<Delivery>>) {
         let mut state = self.state();
         for delivery in batch.rev() {
             state
@@ -323,7 +324,7 @@ impl InLine {
             return Poll::Ready(Err(delivery));
         }
         if state.lanes.lane_len(priority) < self.mailbox.capacity && !state.has_line(priority) {
-            state.lanes.push(priority, *delivery);
+            state.lanes.push(priority, delivery);
             self.mailbox.ring(state);
             return Poll::Ready(Ok(()));
         }

@@ -2,7 +2,6 @@
 
 use std::error::Error as StdError;
 use std::pin::pin;
-use std::sync::Arc;
 
 use futures_core::Stream;
 use futures_util::StreamExt;
@@ -13,7 +12,7 @@ use tokio::sync::mpsc;
 use super::delivery::Part;
 use super::host::Boxed;
 use super::turn::{NO_ID, Turn};
-use crate::model::{Envelope, Failure, FailureCode, Payload};
+use crate::model::{AgentId, Envelope, Failure, FailureCode, MessageType, Payload};
 
 /// A type that a handler may take as its payload.
 #[diagnostic::on_unimplemented(
@@ -81,26 +80,23 @@ impl<T: DeserializeOwned + Send + 'static> Expect for T {}
 /// One delivery, as a handler's arm sees it.
 #[derive(Debug)]
 pub struct Message {
-    envelope: Envelope,
+    payload: Payload,
     wants_reply: bool,
     sink: Option<mpsc::Sender<Part>>,
-    turn: Arc<Turn>,
     stall: std::time::Duration,
 }
 
 impl Message {
     pub(crate) fn new(
-        envelope: Envelope,
+        payload: Payload,
         wants_reply: bool,
         sink: Option<mpsc::Sender<Part>>,
-        turn: Arc<Turn>,
         stall: std::time::Duration,
     ) -> Self {
         Self {
-            envelope,
+            payload,
             wants_reply,
             sink,
-            turn,
             stall,
         }
     }
@@ -110,37 +106,33 @@ impl Message {
     /// # Errors
     /// A lasting [`Failure`] that names the field, what was expected there and what came.
     pub fn payload<T: Receive>(&mut self) -> Result<T, Failure> {
-        let payload = std::mem::take(&mut self.envelope.payload);
+        let payload = std::mem::take(&mut self.payload);
         payload.take().map_err(|error| {
-            let message_type = &self.envelope.message_type;
-            let text = format!("payload of `{message_type}`: {error}");
+            let text = format!("payload of `{}`: {error}", message_type());
             Failure::new(FailureCode::BAD_PAYLOAD, text).lasting()
         })
     }
 
     /// The handler takes no payload: whatever came is dropped.
     pub fn no_payload(&mut self) {
-        self.envelope.payload = Payload::empty();
+        self.payload = Payload::empty();
     }
 
     /// The whole envelope, with a payload of its own: call it before [`Message::payload`].
     pub fn envelope(&mut self) -> Envelope {
-        let core = self.turn.host.core();
-        if self.envelope.id == NO_ID {
-            self.envelope.id = core.new_id();
-        }
         // A payload that can't be encoded stays with the handler, which takes it as the value that it is.
-        let payload = self.envelope.payload.share().unwrap_or_default();
-        let mut meta = self.envelope.meta.clone();
-        meta.budget = self.turn.budget_left();
-        Envelope {
-            id: self.envelope.id,
-            sender: self.envelope.sender.clone(),
-            target: self.turn.agent.clone(),
-            message_type: self.envelope.message_type.clone(),
-            payload,
-            meta,
-        }
+        let payload = self.payload.share().unwrap_or_default();
+        Turn::with_current(|turn| match turn {
+            Some(turn) => turn.envelope(payload),
+            // Only code that is not a handler gets here.
+            None => Envelope::new(
+                NO_ID,
+                AgentId::RUNTIME,
+                AgentId::RUNTIME,
+                MessageType::declared("-"),
+                payload,
+            ),
+        })
     }
 
     /// The handler returned a value.
@@ -208,11 +200,20 @@ impl Message {
 
     /// The table and the arms disagree: a message type that has no arm.
     pub fn unknown(self) -> Reply {
-        let text = format!("no handler for `{}`", self.envelope.message_type);
+        let text = format!("no handler for `{}`", message_type());
         Reply(Outcome::Failed(
             Failure::new(FailureCode::UNKNOWN_MESSAGE_TYPE, text).lasting(),
         ))
     }
+}
+
+/// The type of the message that the handler on this thread has in hand.
+fn message_type() -> MessageType {
+    Turn::with_current(|turn| {
+        turn.map_or(MessageType::declared("-"), |turn| {
+            turn.cause.message_type.clone()
+        })
+    })
 }
 
 /// What a handler's arm made of its message.

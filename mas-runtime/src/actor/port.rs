@@ -112,7 +112,7 @@ impl Port {
     }
 
     /// Hands an envelope to an instance.
-    pub(crate) fn deliver(&self, delivery: Delivery, may_wait: bool) -> Delivered {
+    pub(crate) fn deliver(&self, delivery: Box<Delivery>, may_wait: bool) -> Delivered {
         let mailbox = self.choose();
         let overflow = self.declaration.overflow;
         match mailbox.push(delivery, overflow) {

@@ -7,21 +7,26 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::agent::Agent;
-use super::delivery::Delivery;
+use super::delivery::{Asker, Delivery};
 use super::guard::{self, Ran};
 use super::instance::{Instance, LastCrash, Seat, timed_out};
 use super::message::{Message, Outcome};
-use super::port::Order;
+use super::port::{Order, Port};
 use super::settle::{self, InHand, Settled};
 use super::turn::{Cause, Turn};
 use crate::model::limits::{BATCH_MAX, CONFLICTS_MAX, TURNS_BEFORE_YIELD};
-use crate::model::{Failure, FailureCode};
+use crate::model::{Failure, FailureCode, Payload};
+
+/// How often a pump that finds nothing lets others run before it sleeps: waking it costs more than that.
+const YIELDS_BEFORE_SLEEP: u32 = 2;
 
 /// Why an actor stops pumping.
 #[derive(Debug)]
@@ -37,6 +42,7 @@ type Running<'a> = Pin<Box<dyn Future<Output = Result<(), LastCrash>> + Send + '
 /// Runs handlers until nothing waits, or the instance must end.
 pub(crate) async fn run<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A>) -> Exit {
     let mut turns = 0;
+    let mut idle = 0;
     loop {
         if let Some(exit) = ordered(instance) {
             return exit;
@@ -45,6 +51,11 @@ pub(crate) async fn run<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A
             instance.mailbox.take(BATCH_MAX, &mut seat.batch);
         }
         let Some(delivery) = seat.batch.pop_front() else {
+            if idle < YIELDS_BEFORE_SLEEP {
+                idle += 1;
+                tokio::task::yield_now().await;
+                continue;
+            }
             let wake = instance.mailbox.wake();
             wake.sleep();
             if instance.mailbox.is_empty() && instance.slot().order() == Order::Run {
@@ -53,6 +64,7 @@ pub(crate) async fn run<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A
             wake.rise();
             continue;
         };
+        idle = 0;
         let ran = if delivery.route.exclusive {
             alone(instance, seat, delivery).await
         } else {
@@ -84,91 +96,92 @@ fn ordered<A: Agent>(instance: &Instance<A>) -> Option<Exit> {
 async fn alone<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
-    delivery: Delivery,
+    mut delivery: Box<Delivery>,
 ) -> Result<(), LastCrash> {
-    let Some(mut delivery) = settle::admit(instance, delivery).await else {
-        return Ok(());
-    };
+    if settle::needs_admission(&delivery) {
+        delivery = match settle::admit(instance, delivery).await {
+            Some(admitted) => admitted,
+            None => return Ok(()),
+        };
+    }
     loop {
-        let turn_alone = take_turn(instance, &delivery).await;
+        let turn_alone = if must_be_alone(instance, &delivery) {
+            Some(instance.port.turns.write().await)
+        } else {
+            None
+        };
         let again = one_turn(instance, seat, delivery).await?;
         drop(turn_alone);
         match again {
             None => return Ok(()),
-            Some(same) => delivery = *same,
+            Some(same) => delivery = same,
         }
     }
 }
 
-/// Holds off the other instances where that is needed: after too many conflicts, and for messages that can't run again.
-async fn take_turn<'a, A: Agent>(
-    instance: &'a Instance<A>,
-    delivery: &Delivery,
-) -> Option<tokio::sync::RwLockWriteGuard<'a, ()>> {
+/// Whether other instances must be held off: after too many conflicts, and for messages that can't run again.
+fn must_be_alone<A: Agent>(instance: &Instance<A>, delivery: &Delivery) -> bool {
     let shares_state = instance.port.slots.len() > 1 && instance.cell.is_kept();
-    let must = delivery
-        .claim
-        .as_ref()
-        .is_none_or(|claim| claim.conflicts >= CONFLICTS_MAX);
-    if shares_state && must {
-        Some(instance.port.turns.write().await)
-    } else {
-        None
-    }
+    let claim = delivery.claim.as_ref();
+    shares_state && claim.is_none_or(|claim| claim.conflicts >= CONFLICTS_MAX)
 }
 
 /// One try of a `&mut self` handler. Gives the delivery back when it must run again on a newer state.
 async fn one_turn<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
-    delivery: Delivery,
+    delivery: Box<Delivery>,
 ) -> Result<Option<Box<Delivery>>, LastCrash> {
-    let Delivery {
-        envelope,
-        route,
-        pool,
-        asker,
-        claim,
-    } = delivery;
-    let cause = Cause::of(&envelope, route);
-    let mut hand = InHand::new(&instance.port, asker, claim, &cause);
-    if !settle::fresh_state(instance, &mut hand).await {
+    let route = delivery.route;
+    let (cause, mut hand, payload, pool) = take_apart(&instance.port, delivery);
+    if instance.cell.is_stale() && !settle::fresh_state(instance, &mut hand, &cause).await {
         return Ok(None);
     }
     let context = &mut seat.context;
     match Arc::get_mut(&mut context.turn) {
         Some(turn) => turn.reset(cause, pool, hand.stages()),
+        // Something of the turn before lives on, in a task that its handler spawned, for one.
         None => {
-            let mut turn = instance.new_turn(cause.clone());
+            let mut turn = instance.new_turn(Cause::lifecycle("-"));
             turn.reset(cause, pool, hand.stages());
             context.turn = Arc::new(turn);
         }
     }
-    let turn = Arc::clone(&context.turn);
-    let message = Message::new(
-        envelope,
-        hand.wants_reply(),
-        hand.sink(),
-        Arc::clone(&turn),
-        instance.port.declaration.timeout,
-    );
-    trace(instance, &turn);
     let timeout = instance.port.declaration.timeout;
-    let slow = |after| settle::slow(instance, &turn, after);
-    let handler = A::handle_exclusive(&mut seat.agent, route.handler, message, context);
-    let ran = guard::run(&turn, handler, timeout, slow).await;
-    let (outcome, crash) = judge(instance, &turn, ran);
-    let draft = context.take_draft();
-    let settled = settle::settle(instance, &mut hand, &turn, outcome, draft, route).await;
-    drop(turn);
-    if let Some(crash) = crash {
-        return Err(crash);
+    let message = Message::new(payload, hand.wants_reply(), hand.sink(), timeout);
+    trace(instance, &context.turn);
+    let slow = |turn: &Turn, after| settle::slow(instance, turn, after);
+    let turn = Arc::clone(&context.turn);
+    // Called when it is polled: a trait written by hand may do its work in the call.
+    let agent = &mut seat.agent;
+    let handler = async { A::handle_exclusive(agent, route.handler, message, context).await };
+    let ran = guard::run(turn, handler, timeout, slow).await;
+    let draft = seat.context.take_draft();
+    let turn = &*seat.context.turn;
+    let (outcome, crash) = judge(instance, turn, ran);
+    let settled = if hand.stages() || instance.cell.is_kept() {
+        settle::settle(instance, &mut hand, turn, outcome, draft, route).await
+    } else {
+        settle::settle_at_once(instance, &mut hand, turn, outcome, draft)
+    };
+    match (crash, settled) {
+        (Some(crash), _) | (None, Settled::Crash(crash)) => Err(crash),
+        (None, Settled::Done) => Ok(None),
+        (None, Settled::Again(delivery)) => Ok(Some(delivery)),
     }
-    match settled {
-        Settled::Done => Ok(None),
-        Settled::Crash(crash) => Err(crash),
-        Settled::Again(delivery) => Ok(Some(delivery)),
-    }
+}
+
+/// Takes a delivery apart: what its handler inherits, what must not be lost, the payload, and the budget.
+fn take_apart(
+    port: &Arc<Port>,
+    mut delivery: Box<Delivery>,
+) -> (Cause, InHand<'_>, Payload, Option<Arc<AtomicU32>>) {
+    let payload = std::mem::take(&mut delivery.envelope.payload);
+    let asker = std::mem::replace(&mut delivery.asker, Asker::nobody());
+    let claim = delivery.claim.take();
+    let pool = delivery.pool.take();
+    let hand = InHand::new(port, asker, claim, delivery.envelope.meta.expects_reply);
+    (Cause::of(delivery), hand, payload, pool)
 }
 
 /// What a run comes to: its outcome, and whether the instance survives it.
@@ -191,7 +204,7 @@ fn judge<A: Agent>(
             let reason = format!("the handler of `{message_type}` panicked: {text}");
             let crash = LastCrash {
                 reason: reason.clone(),
-                message: turn.cause.id,
+                message: turn.cause.message_id(),
             };
             let failure = Failure::new(FailureCode::PANIC, reason);
             (Outcome::Failed(failure), Some(crash))
@@ -203,7 +216,7 @@ fn judge<A: Agent>(
 async fn side_by_side<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
-    first: Delivery,
+    first: Box<Delivery>,
 ) -> Result<(), LastCrash> {
     let Seat { agent, batch, .. } = seat;
     let agent: &A = agent;
@@ -241,15 +254,15 @@ async fn side_by_side<A: Agent>(
 }
 
 /// Whether what comes next must wait until nothing runs.
-fn blocked(batch: &std::collections::VecDeque<Delivery>) -> bool {
+fn blocked(batch: &std::collections::VecDeque<Box<Delivery>>) -> bool {
     batch.front().is_some_and(|next| next.route.exclusive)
 }
 
 /// The next delivery, if it is for a `&self` handler and the instance goes on.
 fn next_shared<A: Agent>(
     instance: &Instance<A>,
-    batch: &mut std::collections::VecDeque<Delivery>,
-) -> Option<Delivery> {
+    batch: &mut std::collections::VecDeque<Box<Delivery>>,
+) -> Option<Box<Delivery>> {
     if instance.slot().order() != Order::Run {
         return None;
     }
@@ -290,45 +303,35 @@ async fn wait<A: Agent>(
 async fn shared_turn<A: Agent>(
     instance: &Arc<Instance<A>>,
     agent: &A,
-    delivery: Delivery,
+    mut delivery: Box<Delivery>,
 ) -> Result<(), LastCrash> {
-    let Some(delivery) = settle::admit(instance, delivery).await else {
-        return Ok(());
-    };
-    let Delivery {
-        envelope,
-        route,
-        pool,
-        asker,
-        claim,
-    } = delivery;
-    let cause = Cause::of(&envelope, route);
-    let mut hand = InHand::new(&instance.port, asker, claim, &cause);
-    if !settle::fresh_state(instance, &mut hand).await {
+    if settle::needs_admission(&delivery) {
+        delivery = match settle::admit(instance, delivery).await {
+            Some(admitted) => admitted,
+            None => return Ok(()),
+        };
+    }
+    let route = delivery.route;
+    let (cause, mut hand, payload, pool) = take_apart(&instance.port, delivery);
+    if instance.cell.is_stale() && !settle::fresh_state(instance, &mut hand, &cause).await {
         return Ok(());
     }
-    let mut turn = instance.new_turn(cause.clone());
+    let mut turn = instance.new_turn(Cause::lifecycle("-"));
     turn.reset(cause, pool, hand.stages());
     let context = instance.new_context(turn);
     let turn = Arc::clone(&context.turn);
-    let timeout = instance.port.declaration.timeout;
-    let message = Message::new(
-        envelope,
-        hand.wants_reply(),
-        hand.sink(),
-        Arc::clone(&turn),
-        timeout,
-    );
+    let own = instance.port.declaration.timeout;
+    let message = Message::new(payload, hand.wants_reply(), hand.sink(), own);
     trace(instance, &turn);
-    let slow = |after| settle::slow(instance, &turn, after);
-    let handler = A::handle_shared(agent, route.handler, message, &context);
     // A stream may run for as long as its asker listens: the message's own stall time watches it.
     let timeout = if route.streams {
-        std::time::Duration::MAX / 4
+        Duration::MAX / 4
     } else {
-        timeout
+        own
     };
-    let ran = guard::run(&turn, handler, timeout, slow).await;
+    let slow = |turn: &Turn, after| settle::slow(instance, turn, after);
+    let handler = async { A::handle_shared(agent, route.handler, message, &context).await };
+    let ran = guard::run(Arc::clone(&turn), handler, timeout, slow).await;
     let (outcome, crash) = judge(instance, &turn, ran);
     let settled = settle::settle(instance, &mut hand, &turn, outcome, None, route).await;
     match (crash, settled) {

@@ -6,7 +6,6 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,15 +15,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
 
 use super::agent::{HandlerIndex, Route};
-use super::delivery::{Answer, Asker, Part};
+use super::delivery::{Answer, Asker, Delivery, Part};
 use super::error::{AskError, SendError};
 use super::host::{Boxed, Host, Sending};
 use super::port::Port;
 use super::replies::Replies;
-use super::turn::Turn;
+use super::turn::{NO_ID, Turn};
 use super::waiting::Asking;
 use crate::model::limits::{ASK_TIMEOUT, OUTBOX_ENTRIES_MAX, STREAM_ITEMS_MAX};
-use crate::model::{AgentId, MessageId, MessageType, Meta, Moment, Payload, Priority};
+use crate::model::{AgentId, Envelope, MessageType, Moment, Payload, Priority};
 
 /// Where a ref leads.
 pub(crate) struct Handle {
@@ -36,14 +35,10 @@ pub(crate) struct Handle {
 /// A message that is not sent yet, with its terms.
 pub(crate) struct Draft {
     pub(crate) to: Arc<Handle>,
-    pub(crate) message_type: MessageType,
+    /// What will be delivered. It stays in one place on its whole way: only its address moves.
+    pub(crate) letter: Box<Delivery>,
+    /// The handler, where the sender knows it.
     pub(crate) route: Option<Route>,
-    pub(crate) payload: Payload,
-    pub(crate) id: Option<MessageId>,
-    pub(crate) sender: AgentId,
-    pub(crate) meta: Meta,
-    pub(crate) pool: Option<Arc<AtomicU32>>,
-    pub(crate) asker: Asker,
     pub(crate) try_now: bool,
     /// The handler that sends it.
     pub(crate) turn: Option<Arc<Turn>>,
@@ -54,16 +49,24 @@ pub(crate) struct Draft {
 impl Draft {
     /// A message without content, sent by the handler whose turn it is, if any.
     pub(crate) fn new(to: Arc<Handle>, turn: Option<Arc<Turn>>) -> Self {
-        Self {
-            to,
-            message_type: MessageType::declared("-"),
-            route: None,
-            payload: Payload::empty(),
-            id: None,
-            sender: AgentId::RUNTIME,
-            meta: Meta::default(),
+        let envelope = Envelope::new(
+            NO_ID,
+            AgentId::RUNTIME,
+            to.id.clone(),
+            MessageType::declared("-"),
+            Payload::empty(),
+        );
+        let letter = Box::new(Delivery {
+            envelope,
+            route: Route::default(),
             pool: None,
             asker: Asker::nobody(),
+            claim: None,
+        });
+        Self {
+            to,
+            letter,
+            route: None,
             try_now: false,
             turn,
             fault: None,
@@ -77,11 +80,11 @@ impl Draft {
         payload: &P,
     ) -> Self {
         match MessageType::new(message_type) {
-            Ok(message_type) => self.message_type = message_type,
+            Ok(message_type) => self.letter.envelope.message_type = message_type,
             Err(error) => self.fault = Some(Box::new(error.into())),
         }
         match Payload::encode(payload) {
-            Ok(payload) => self.payload = payload,
+            Ok(payload) => self.letter.envelope.payload = payload,
             Err(error) => self.fault = Some(Box::new(error.into())),
         }
         self
@@ -94,8 +97,8 @@ impl Draft {
         message_type: &'static str,
         payload: Payload,
     ) -> Self {
-        self.message_type = MessageType::declared(message_type);
-        self.payload = payload;
+        self.letter.envelope.message_type = MessageType::declared(message_type);
+        self.letter.envelope.payload = payload;
         // Behind the id may be another type of agent, or none here: then the message type decides.
         let port = self.to.port.as_ref();
         self.route = port
@@ -107,7 +110,7 @@ impl Draft {
     /// Takes who waits for the answer out of it.
     #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn take_asker(&mut self) -> Asker {
-        std::mem::replace(&mut self.asker, Asker::nobody())
+        std::mem::replace(&mut self.letter.asker, Asker::nobody())
     }
 
     /// Inherits what the handler that sends it has, and checks what can be checked here.
@@ -119,12 +122,13 @@ impl Draft {
             return Ok(());
         };
         let (meta, pool) = turn.child_meta()?;
-        let own = std::mem::replace(&mut self.meta, meta);
-        self.meta.priority = own.priority;
-        self.meta.expects_reply = own.expects_reply;
-        self.meta.deadline = earlier(self.meta.deadline, own.deadline);
-        self.pool = Some(pool);
-        self.sender = turn.agent.clone();
+        let letter = &mut *self.letter;
+        let own = std::mem::replace(&mut letter.envelope.meta, meta);
+        letter.envelope.meta.priority = own.priority;
+        letter.envelope.meta.expects_reply = own.expects_reply;
+        letter.envelope.meta.deadline = earlier(letter.envelope.meta.deadline, own.deadline);
+        letter.pool = Some(pool);
+        letter.envelope.sender = turn.agent.clone();
         Ok(())
     }
 
@@ -134,8 +138,8 @@ impl Draft {
             return Sending::Done(Err(error));
         }
         let staged = self.turn.as_ref().is_some_and(|turn| turn.stages)
-            && !self.asker.wants_reply()
-            && !self.asker.wants_stream();
+            && !self.letter.asker.wants_reply()
+            && !self.letter.asker.wants_stream();
         if staged && let Some(turn) = self.turn.take() {
             if !self.to.host.outbox_has_room(&turn.agent) {
                 return Sending::Done(Err(SendError::OutboxFull {
@@ -146,7 +150,7 @@ impl Draft {
             return Sending::Done(turn.stage(self));
         }
         let to = Arc::clone(&self.to);
-        to.host.send(self)
+        to.host.send(&to, self)
     }
 }
 
@@ -161,7 +165,7 @@ impl fmt::Debug for Draft {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Draft")
             .field("target", &self.to.id)
-            .field("message_type", &self.message_type)
+            .field("message_type", &self.letter.envelope.message_type)
             .finish_non_exhaustive()
     }
 }
@@ -173,7 +177,7 @@ macro_rules! options {
         #[must_use = "nothing is sent before it is awaited"]
         pub fn priority(mut self, priority: Priority) -> Self {
             if let Some(draft) = self.draft_mut() {
-                draft.meta.priority = priority;
+                draft.letter.envelope.meta.priority = priority;
             }
             self
         }
@@ -183,7 +187,8 @@ macro_rules! options {
         pub fn deadline(mut self, after: Duration) -> Self {
             if let Some(draft) = self.draft_mut() {
                 let at = draft.to.host.core().clock.now() + after;
-                draft.meta.deadline = earlier(draft.meta.deadline, Some(at));
+                draft.letter.envelope.meta.deadline =
+                    earlier(draft.letter.envelope.meta.deadline, Some(at));
             }
             self
         }
@@ -207,14 +212,14 @@ macro_rules! options {
 pub struct Tell(TellState);
 
 enum TellState {
-    Draft(Box<Draft>, Option<Duration>),
+    Draft(Draft, Option<Duration>),
     Sending(Boxed<'static, Result<(), SendError>>),
     Done,
 }
 
 impl Tell {
     pub(crate) fn new(draft: Draft) -> Self {
-        Self(TellState::Draft(Box::new(draft), None))
+        Self(TellState::Draft(draft, None))
     }
 
     options!();
@@ -280,7 +285,7 @@ pub struct Ask<R> {
 
 /// What an ask and the asking for a stream have in common.
 enum AskState<W> {
-    Draft(Box<Draft>, Duration),
+    Draft(Draft, Duration),
     Sending(Boxed<'static, Result<(), SendError>>, Box<Pending<W>>),
     Waiting(Box<Pending<W>>),
     Done,
@@ -293,7 +298,8 @@ struct Pending<W> {
     target: AgentId,
     timeout: Duration,
     /// Its number in the graph of who waits for whom.
-    wait: Option<OpenWait>,
+    /// Held until the answer is here.
+    _wait: Option<OpenWait>,
 }
 
 struct OpenWait {
@@ -322,24 +328,27 @@ impl<W> AskState<W> {
             return Ok(());
         };
         let now = draft.to.host.core().clock.now();
-        draft.meta.deadline = earlier(draft.meta.deadline, Some(now + timeout));
-        draft.meta.expects_reply = true;
+        draft.letter.envelope.meta.deadline =
+            earlier(draft.letter.envelope.meta.deadline, Some(now + timeout));
+        draft.letter.envelope.meta.expects_reply = true;
         // What the handler inherited may be shorter than its own patience.
         let inherited = draft
             .turn
             .as_ref()
             .and_then(|turn| turn.cause.meta.deadline);
         let timeout = inherited.map_or(timeout, |at| timeout.min(at.since(now)));
-        draft.id = draft.turn.as_ref().and_then(|turn| turn.next_ask_id());
+        if let Some(id) = draft.turn.as_ref().and_then(|turn| turn.next_ask_id()) {
+            draft.letter.envelope.id = id;
+        }
         let wait = open_wait(&draft)?;
         let (asker, answer) = channel();
-        draft.asker = asker;
+        draft.letter.asker = asker;
         let pending = Box::new(Pending {
             answer,
             timer: Box::pin(tokio::time::sleep(timeout)),
             target: draft.to.id.clone(),
             timeout,
-            wait,
+            _wait: wait,
         });
         *self = match draft.send() {
             Sending::Done(Ok(())) => Self::Waiting(pending),
@@ -389,7 +398,7 @@ fn open_wait(draft: &Draft) -> Result<Option<OpenWait>, AskError> {
             .to
             .host
             .port(&draft.to.id)
-            .and_then(|port| port.route(&draft.message_type)),
+            .and_then(|port| port.route(&draft.letter.envelope.message_type)),
     };
     let own = draft.to.host.port(&turn.agent);
     let asking = Asking {
@@ -397,7 +406,7 @@ fn open_wait(draft: &Draft) -> Result<Option<OpenWait>, AskError> {
         instance: turn.instance,
         instances: own.map_or(1, |port| port.slots.len() as u32),
         target: draft.to.id.clone(),
-        holds: turn.cause.exclusive,
+        holds: turn.cause.is_exclusive(),
         needs: needs.is_some_and(|route| route.exclusive),
     };
     let asker = asking.asker.clone();
@@ -414,7 +423,7 @@ fn open_wait(draft: &Draft) -> Result<Option<OpenWait>, AskError> {
 impl<R> Ask<R> {
     pub(crate) fn new(draft: Draft) -> Self {
         Self {
-            state: AskState::Draft(Box::new(draft), ASK_TIMEOUT),
+            state: AskState::Draft(draft, ASK_TIMEOUT),
             reply: PhantomData,
         }
     }
@@ -497,7 +506,7 @@ pub struct AskStream<T> {
 impl<T> AskStream<T> {
     pub(crate) fn new(draft: Draft) -> Self {
         Self {
-            state: AskState::Draft(Box::new(draft), ASK_TIMEOUT),
+            state: AskState::Draft(draft, ASK_TIMEOUT),
             item: PhantomData,
         }
     }

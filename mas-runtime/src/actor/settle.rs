@@ -21,13 +21,11 @@ use crate::model::{AgentId, Envelope, Failure, FailureCode, Payload, decode_enve
 use crate::store::{Batch, CommitError, Committed, Op};
 
 /// A message between its dispatch and its end: dropped before it settled, a durable one is tried again.
-pub(crate) struct InHand {
-    port: Arc<Port>,
+pub(crate) struct InHand<'a> {
+    port: &'a Arc<Port>,
     asker: Option<Asker>,
-    claim: Option<Claim>,
+    claim: Option<Box<Claim>>,
     wants_reply: bool,
-    message_type: crate::model::MessageType,
-    sender: AgentId,
 }
 
 /// What a message came to.
@@ -39,20 +37,20 @@ pub(crate) enum Settled {
     Crash(LastCrash),
 }
 
-impl InHand {
-    pub(crate) fn new(port: &Arc<Port>, asker: Asker, claim: Option<Claim>, cause: &Cause) -> Self {
-        let window = port.window.as_ref().filter(|_| claim.is_some());
-        let wants_reply = match (window, &claim) {
-            (Some(window), Some(claim)) => window.wants_reply(claim.id) || cause.meta.expects_reply,
-            _ => asker.wants_reply(),
-        };
+impl<'a> InHand<'a> {
+    pub(crate) fn new(
+        port: &'a Arc<Port>,
+        asker: Asker,
+        claim: Option<Box<Claim>>,
+        expects_reply: bool,
+    ) -> Self {
+        // Somebody may wait for the answer to a durable message who has not yet been heard of.
+        let wants_reply = asker.wants_reply() || (claim.is_some() && expects_reply);
         Self {
-            port: Arc::clone(port),
+            port,
             asker: Some(asker),
             claim,
             wants_reply,
-            message_type: cause.message_type.clone(),
-            sender: cause.sender.clone(),
         }
     }
 
@@ -77,13 +75,15 @@ impl InHand {
     }
 
     /// Tells whoever asked.
-    fn answer<A: Agent>(&mut self, instance: &Instance<A>, answer: Answer) {
+    fn answer<A: Agent>(&mut self, instance: &Instance<A>, cause: &Cause, answer: Answer) {
         let core = instance.host.core();
-        let what = if answer.is_ok() { "reply" } else { "failure" };
-        core.trace(
-            &instance.port.id,
-            format_args!("{what} {} to {}", self.message_type, self.sender),
-        );
+        if core.trace.get().is_some() {
+            let what = if answer.is_ok() { "reply" } else { "failure" };
+            core.trace(
+                &instance.port.id,
+                format_args!("{what} {} to {}", cause.message_type, cause.sender),
+            );
+        }
         if let (Some(window), Some(claim)) = (self.window(), &self.claim) {
             window.answer(claim.id, answer);
         } else if let Some(asker) = self.asker.take()
@@ -95,31 +95,37 @@ impl InHand {
 
     /// Nothing is to be done any more when this is dropped.
     fn over(&mut self) -> Option<Claim> {
-        self.claim.take()
+        self.claim.take().map(|claim| *claim)
     }
 }
 
-impl Drop for InHand {
+impl Drop for InHand<'_> {
     fn drop(&mut self) {
-        let (Some(claim), Some(window)) = (self.claim.take(), self.port.window.clone()) else {
+        let Some(claim) = self.claim.take() else {
             return;
         };
-        let why = Failure::new(
-            FailureCode::PANIC,
-            format!("the agent ended while it handled `{}`", self.message_type),
-        );
-        let port = Arc::clone(&self.port);
+        let Some(window) = self.port.window.clone() else {
+            return;
+        };
+        let claim = *claim;
+        let why = Failure::new(FailureCode::PANIC, "the agent ended while it handled this");
+        let port = Arc::clone(self.port);
         window.spawn(move |window| async move {
             failed(&port, &window, claim, why).await;
         });
     }
 }
 
+/// Whether [`admit`] has anything to check.
+pub(crate) fn needs_admission(delivery: &Delivery) -> bool {
+    delivery.claim.is_some() || delivery.envelope.meta.deadline.is_some()
+}
+
 /// The checks before a handler sees a message: whether it is still worth handling, and whether it was handled before.
 pub(crate) async fn admit<A: Agent>(
     instance: &Arc<Instance<A>>,
-    mut delivery: Delivery,
-) -> Option<Delivery> {
+    delivery: Box<Delivery>,
+) -> Option<Box<Delivery>> {
     let core = instance.host.core();
     if delivery.envelope.meta.expects_reply && delivery.claim.is_none() && delivery.asker.is_gone()
     {
@@ -136,18 +142,18 @@ pub(crate) async fn admit<A: Agent>(
     let Some(window) = &instance.port.window else {
         return Some(delivery);
     };
-    let Some(claim) = &mut delivery.claim else {
+    let Some(claim) = &delivery.claim else {
         return Some(delivery);
     };
     if window.has_seen(claim.id) {
-        let claim = claim.clone();
+        let claim = (**claim).clone();
         repeat(instance, window, claim).await;
         return None;
     }
     if claim.attempts >= instance.port.declaration.max_attempts {
         // The process died with it in hand as often as it may be tried.
         let why = Failure::new(FailureCode::PANIC, "the process ended while it was handled");
-        failed(&instance.port, window, claim.clone(), why).await;
+        failed(&instance.port, window, (**claim).clone(), why).await;
         return None;
     }
     window.mark(claim);
@@ -155,10 +161,11 @@ pub(crate) async fn admit<A: Agent>(
 }
 
 /// Makes sure that the handler sees what is stored. False when it can't be read: the message waits.
-pub(crate) async fn fresh_state<A: Agent>(instance: &Instance<A>, hand: &mut InHand) -> bool {
-    if !instance.cell.is_stale() {
-        return true;
-    }
+pub(crate) async fn fresh_state<A: Agent>(
+    instance: &Instance<A>,
+    hand: &mut InHand<'_>,
+    cause: &Cause,
+) -> bool {
     let core = instance.host.core();
     let Err(error) = instance.cell.refresh(&*core.engine).await else {
         return true;
@@ -167,19 +174,24 @@ pub(crate) async fn fresh_state<A: Agent>(instance: &Instance<A>, hand: &mut InH
     core.event(EventKind::EngineFailed {
         reason: text.clone(),
     });
-    engine_failed(instance, hand, Failure::new(FailureCode::STORE, text));
+    engine_failed(
+        instance,
+        hand,
+        cause,
+        Failure::new(FailureCode::STORE, text),
+    );
     false
 }
 
 /// The message had its deadline.
-async fn expire<A: Agent>(instance: &Instance<A>, delivery: Delivery) {
+async fn expire<A: Agent>(instance: &Instance<A>, delivery: Box<Delivery>) {
     let text = format!(
         "the deadline of `{}` passed before it was handled",
         delivery.envelope.message_type
     );
     let failure = Failure::new(FailureCode::EXPIRED, text.clone()).lasting();
     if let (Some(window), Some(claim)) = (&instance.port.window, delivery.claim) {
-        bury(&instance.port, window, claim, failure).await;
+        bury(&instance.port, window, *claim, failure).await;
         return;
     }
     delivery.asker.answer(Err(failure));
@@ -218,13 +230,13 @@ fn ack(agent: &AgentId, claim: &Claim) -> Op {
 /// Ends a message: commits what its handler did, or deals with its failure.
 pub(crate) async fn settle<A: Agent>(
     instance: &Arc<Instance<A>>,
-    hand: &mut InHand,
+    hand: &mut InHand<'_>,
     turn: &Turn,
     outcome: Outcome,
     draft: Option<DraftState<StateOf<A>>>,
     route: Route,
 ) -> Settled {
-    let mut book = turn.close();
+    let mut book = turn.close().unwrap_or_default();
     for commit in std::mem::take(&mut book.commits) {
         if let Err(failure) = commit.await {
             book.failure.get_or_insert(failure);
@@ -232,7 +244,7 @@ pub(crate) async fn settle<A: Agent>(
     }
     let crash = book.crash.take().map(|reason| LastCrash {
         reason,
-        message: turn.cause.id,
+        message: turn.cause.message_id(),
     });
     let outcome = match (book.failure.take(), outcome) {
         (Some(failure), Outcome::Value(_) | Outcome::Streamed) => Outcome::Failed(failure),
@@ -240,15 +252,15 @@ pub(crate) async fn settle<A: Agent>(
     };
     let settled = match outcome {
         Outcome::Failed(failure) => {
-            fail(instance, hand, failure).await;
+            fail(instance, hand, &turn.cause, failure).await;
             Settled::Done
         }
         Outcome::Value(value) => {
             let reply = book.reply.take().unwrap_or(value);
-            succeed(instance, hand, book, reply, draft, turn, route).await
+            succeed(instance, hand, *book, reply, draft, turn, route).await
         }
         Outcome::Streamed => {
-            succeed(instance, hand, book, Payload::empty(), draft, turn, route).await
+            succeed(instance, hand, *book, Payload::empty(), draft, turn, route).await
         }
     };
     match (crash, settled) {
@@ -259,7 +271,7 @@ pub(crate) async fn settle<A: Agent>(
 
 async fn succeed<A: Agent>(
     instance: &Arc<Instance<A>>,
-    hand: &mut InHand,
+    hand: &mut InHand<'_>,
     book: Book,
     reply: Payload,
     draft: Option<DraftState<StateOf<A>>>,
@@ -271,17 +283,17 @@ async fn succeed<A: Agent>(
         match instance.cell.publish(&draft) {
             Ok(None) => {}
             Ok(Some(op)) => batch.push(op),
-            Err(PublishError::Moved) => return conflict(instance, hand, route),
+            Err(PublishError::Moved) => return conflict(instance, hand, &turn.cause, route),
             Err(PublishError::Codec(error)) => {
                 let text = format!("the state can't be kept: {error}");
                 let failure = Failure::new(FailureCode::STORE, text).lasting();
-                fail(instance, hand, failure).await;
+                fail(instance, hand, &turn.cause, failure).await;
                 return Settled::Done;
             }
         }
     }
-    let Some((window, claim)) = hand.window().cloned().zip(hand.claim.clone()) else {
-        return succeed_volatile(instance, hand, batch, reply).await;
+    let Some((window, claim)) = hand.window().cloned().zip(hand.claim.as_deref().cloned()) else {
+        return succeed_volatile(instance, hand, batch, reply, turn).await;
     };
     let answer = Ok(reply);
     batch.push(ack(&instance.port.id, &claim));
@@ -294,8 +306,8 @@ async fn succeed<A: Agent>(
     let share = turn.budget_left() / u32::try_from(book.sends.len().max(1)).unwrap_or(u32::MAX);
     let mut planned = Vec::with_capacity(book.sends.len());
     for mut send in book.sends {
-        send.meta.budget = share;
-        send.pool = None;
+        send.letter.envelope.meta.budget = share;
+        send.letter.pool = None;
         planned.push(instance.host.plan(send, &mut batch));
     }
     for change in &book.timers {
@@ -304,7 +316,7 @@ async fn succeed<A: Agent>(
     trace_commit(instance, &batch);
     match instance.host.core().engine.commit(batch).await {
         Ok(committed) => {
-            hand.answer(instance, answer);
+            hand.answer(instance, &turn.cause, answer);
             hand.over();
             released(instance, &window, &claim, committed, planned);
             instance.port.timers.committed(book.timers);
@@ -314,7 +326,7 @@ async fn succeed<A: Agent>(
             for planned in planned {
                 instance.host.withdraw(planned);
             }
-            undone(instance, hand, &window, &claim, route, &error)
+            undone(instance, hand, &turn.cause, route, &error)
         }
     }
 }
@@ -322,23 +334,23 @@ async fn succeed<A: Agent>(
 /// The commit of a durable message did not come about: nothing of this attempt counts.
 fn undone<A: Agent>(
     instance: &Instance<A>,
-    hand: &mut InHand,
-    window: &Arc<Window>,
-    claim: &Claim,
+    hand: &mut InHand<'_>,
+    cause: &Cause,
     route: Route,
     error: &CommitError,
 ) -> Settled {
     instance.cell.invalidate();
     match error {
-        CommitError::Conflict { .. } => conflict(instance, hand, route),
+        CommitError::Conflict { .. } => conflict(instance, hand, cause, route),
         CommitError::Gone { .. } => {
             // Somebody else settled it.
-            hand.over();
-            window.settled(claim.seq);
+            if let (Some(window), Some(claim)) = (hand.window().cloned(), hand.over()) {
+                window.settled(claim.seq);
+            }
             Settled::Done
         }
         error => {
-            not_committed(instance, hand, error);
+            not_committed(instance, hand, cause, error);
             Settled::Done
         }
     }
@@ -362,19 +374,20 @@ fn released<A: Agent>(
 /// A message to an agent without an inbox: only its state has to be kept.
 async fn succeed_volatile<A: Agent>(
     instance: &Instance<A>,
-    hand: &mut InHand,
+    hand: &mut InHand<'_>,
     batch: Batch,
     reply: Payload,
+    turn: &Turn,
 ) -> Settled {
     if !batch.is_empty() {
         trace_commit(instance, &batch);
         if let Err(error) = instance.host.core().engine.commit(batch).await {
             instance.cell.invalidate();
-            not_committed(instance, hand, &error);
+            not_committed(instance, hand, &turn.cause, &error);
             return Settled::Done;
         }
     }
-    hand.answer(instance, Ok(reply));
+    hand.answer(instance, &turn.cause, Ok(reply));
     Settled::Done
 }
 
@@ -405,14 +418,19 @@ fn timer_op(agent: &AgentId, change: &TimerChange) -> Op {
 }
 
 /// Others have moved the state since the handler saw it.
-fn conflict<A: Agent>(instance: &Instance<A>, hand: &mut InHand, route: Route) -> Settled {
+fn conflict<A: Agent>(
+    instance: &Instance<A>,
+    hand: &mut InHand<'_>,
+    cause: &Cause,
+    route: Route,
+) -> Settled {
     let core = instance.host.core();
     let Some(mut claim) = hand.claim.take() else {
         let failure = Failure::new(
             FailureCode::CONFLICT,
             "another instance moved the state meanwhile",
         );
-        hand.answer(instance, Err(failure));
+        hand.answer(instance, cause, Err(failure));
         return Settled::Done;
     };
     claim.conflicts += 1;
@@ -436,38 +454,49 @@ fn envelope_of(
     decode_envelope(&claim.stored, &*core.clock)
 }
 
-fn not_committed<A: Agent>(instance: &Instance<A>, hand: &mut InHand, error: &CommitError) {
+fn not_committed<A: Agent>(
+    instance: &Instance<A>,
+    hand: &mut InHand<'_>,
+    cause: &Cause,
+    error: &CommitError,
+) {
     let text = format!("what the handler did was not kept: {error}");
     instance.host.core().event(EventKind::EngineFailed {
         reason: text.clone(),
     });
-    engine_failed(instance, hand, Failure::new(FailureCode::STORE, text));
+    engine_failed(
+        instance,
+        hand,
+        cause,
+        Failure::new(FailureCode::STORE, text),
+    );
 }
 
 /// The engine failed, not the message: a durable one waits and is tried again, without an attempt being counted.
-fn engine_failed<A: Agent>(instance: &Instance<A>, hand: &mut InHand, failure: Failure) {
+fn engine_failed<A: Agent>(
+    instance: &Instance<A>,
+    hand: &mut InHand<'_>,
+    cause: &Cause,
+    failure: Failure,
+) {
     match (hand.window().cloned(), hand.over()) {
         (Some(window), Some(claim)) => {
             let wait = REDELIVERY.wait(claim.attempts + 3, &instance.host.core().entropy);
             window.again(claim, wait);
         }
-        _ => hand.answer(instance, Err(failure)),
+        _ => hand.answer(instance, cause, Err(failure)),
     }
 }
 
 /// The handler failed.
-async fn fail<A: Agent>(instance: &Instance<A>, hand: &mut InHand, failure: Failure) {
+async fn fail<A: Agent>(
+    instance: &Instance<A>,
+    hand: &mut InHand<'_>,
+    cause: &Cause,
+    failure: Failure,
+) {
     let (Some(window), Some(claim)) = (hand.window().cloned(), hand.over()) else {
-        if !hand.wants_reply {
-            tracing::warn!(
-                agent = %instance.port.id,
-                message_type = %hand.message_type,
-                sender = %hand.sender,
-                %failure,
-                "a message failed that nobody waits for"
-            );
-        }
-        hand.answer(instance, Err(failure));
+        fail_volatile(instance, hand, cause, failure);
         return;
     };
     let core = instance.host.core();
@@ -476,6 +505,61 @@ async fn fail<A: Agent>(instance: &Instance<A>, hand: &mut InHand, failure: Fail
         format_args!("failure {} attempt {}", claim.id, claim.attempts + 1),
     );
     failed(&instance.port, &window, claim, failure).await;
+}
+
+fn fail_volatile<A: Agent>(
+    instance: &Instance<A>,
+    hand: &mut InHand<'_>,
+    cause: &Cause,
+    failure: Failure,
+) {
+    if !cause.meta.expects_reply {
+        tracing::warn!(
+            agent = %instance.port.id,
+            message_type = %cause.message_type,
+            sender = %cause.sender,
+            %failure,
+            "a message failed that nobody waits for"
+        );
+    }
+    hand.answer(instance, cause, Err(failure));
+}
+
+/// Ends a message of an agent that keeps nothing: there is nothing to wait for.
+pub(crate) fn settle_at_once<A: Agent>(
+    instance: &Instance<A>,
+    hand: &mut InHand<'_>,
+    turn: &Turn,
+    outcome: Outcome,
+    draft: Option<DraftState<StateOf<A>>>,
+) -> Settled {
+    let book = turn.close();
+    let (reply, failure, crash) = match book {
+        None => (None, None, None),
+        Some(book) => (book.reply, book.failure, book.crash),
+    };
+    let answer = match (failure, outcome) {
+        (Some(failure), _) | (None, Outcome::Failed(failure)) => Err(failure),
+        (None, Outcome::Value(value)) => Ok(reply.unwrap_or(value)),
+        (None, Outcome::Streamed) => Ok(Payload::empty()),
+    };
+    match answer {
+        Ok(reply) => {
+            if let Some(draft) = draft {
+                // Nobody else moves the state of an agent that keeps nothing while a `&mut self` handler runs.
+                let _ = instance.cell.publish(&draft);
+            }
+            hand.answer(instance, &turn.cause, Ok(reply));
+        }
+        Err(failure) => fail_volatile(instance, hand, &turn.cause, failure),
+    }
+    match crash {
+        None => Settled::Done,
+        Some(reason) => Settled::Crash(LastCrash {
+            reason,
+            message: turn.cause.message_id(),
+        }),
+    }
 }
 
 /// An attempt of a durable message failed: it is tried again while that makes sense, then it becomes a dead letter.
@@ -544,12 +628,13 @@ async fn bury(port: &Arc<Port>, window: &Arc<Window>, claim: Claim, failure: Fai
     }
 }
 
-/// A handler takes longer than half of its timeout.
+/// The handler of this turn takes longer than half of its timeout.
 pub(crate) fn slow<A: Agent>(instance: &Instance<A>, turn: &Turn, after: Duration) {
-    tracing::warn!(agent = %instance.port.id, message_type = %turn.cause.message_type, ?after, "slow handler");
+    let message_type = turn.cause.message_type.clone();
+    tracing::warn!(agent = %instance.port.id, %message_type, ?after, "slow handler");
     instance.host.core().event(EventKind::SlowHandler {
         agent: instance.port.id.clone(),
-        message_type: turn.cause.message_type.clone(),
+        message_type,
         after,
     });
 }

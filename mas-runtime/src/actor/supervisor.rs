@@ -309,7 +309,7 @@ impl Supervisor {
             if last {
                 lost.push(delivery);
             } else if let Err(delivery) = port.choose().force(delivery) {
-                lost.push(*delivery);
+                lost.push(delivery);
             }
         }
         if last {
@@ -451,7 +451,12 @@ fn ended_kind(member: &Arc<dyn Member>) -> Order {
 }
 
 /// A message that waited for an agent that has ended: a durable one is in its inbox still.
-pub(crate) fn give_back(host: &Arc<dyn Host>, port: &Port, delivery: Delivery, reason: &EndReason) {
+pub(crate) fn give_back(
+    host: &Arc<dyn Host>,
+    port: &Port,
+    delivery: Box<Delivery>,
+    reason: &EndReason,
+) {
     if delivery.claim.is_some() {
         return;
     }

@@ -143,7 +143,9 @@ impl Timers {
     }
 
     async fn fire(&self, record: &Record) {
-        match self.host.send(self.message(record)) {
+        let draft = self.message(record);
+        let to = Arc::clone(&draft.to);
+        match self.host.send(&to, draft) {
             Sending::Done(Ok(())) => {}
             Sending::Done(Err(error)) => {
                 tracing::warn!(agent = %self.agent, %error, "a timer's message was not sent");
@@ -194,9 +196,10 @@ impl Timers {
             port: self.host.port(&self.agent),
         });
         let mut draft = Draft::new(to, None);
-        draft.sender = self.agent.clone();
-        draft.message_type = record.message_type.clone();
-        draft.payload = Payload::encoded(Codec::MessagePack, record.payload.clone());
+        draft.letter.envelope.sender = self.agent.clone();
+        draft.letter.envelope.message_type = record.message_type.clone();
+        draft.letter.envelope.payload =
+            Payload::encoded(Codec::MessagePack, record.payload.clone());
         draft
     }
 
@@ -239,11 +242,12 @@ pub(crate) fn start<P: Serialize + ?Sized>(
         after => millis(after),
     });
     if turn.stages {
-        turn.book().timers.push(TimerChange::Put {
+        let change = TimerChange::Put {
             timer,
             due_unix_ms,
             record,
-        });
+        };
+        turn.note(|book| book.timers.push(change));
     } else {
         timers.begin(timer, due_unix_ms, record);
     }
@@ -255,18 +259,18 @@ pub(crate) fn cancel(timers: &Arc<Timers>, turn: &Turn, handle: &TimerHandle) ->
     if !turn.stages {
         return timers.abort(handle.0);
     }
-    let mut book = turn.book();
-    let staged = |change: &TimerChange| matches!(change, TimerChange::Put { timer, .. } if *timer == handle.0);
-    let before = book.timers.len();
-    book.timers.retain(|change| !staged(change));
-    if book.timers.len() < before {
-        return true;
-    }
     let runs = timers.running().by_number.contains_key(&handle.0);
-    if runs {
-        book.timers.push(TimerChange::Remove { timer: handle.0 });
-    }
-    runs
+    let cancelled = turn.note(|book| {
+        let staged = |change: &TimerChange| matches!(change, TimerChange::Put { timer, .. } if *timer == handle.0);
+        let before = book.timers.len();
+        book.timers.retain(|change| !staged(change));
+        let was_staged = book.timers.len() < before;
+        if runs && !was_staged {
+            book.timers.push(TimerChange::Remove { timer: handle.0 });
+        }
+        was_staged || runs
+    });
+    cancelled.unwrap_or(false)
 }
 
 impl fmt::Debug for Timers {

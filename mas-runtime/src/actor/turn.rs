@@ -6,13 +6,15 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
 use super::agent::Route;
+use super::delivery::{Asker, Delivery};
 use super::error::SendError;
 use super::host::Host;
 use super::send::Draft;
@@ -34,39 +36,64 @@ pub(crate) struct Turn {
     pool: OnceLock<Arc<AtomicU32>>,
     asks: AtomicU32,
     updates: AtomicU32,
-    book: Mutex<Book>,
+    /// Whether `notes` holds something.
+    noted: AtomicBool,
+    notes: Mutex<Notes>,
 }
 
-/// What a handler inherits from the message that it handles.
-#[derive(Clone, Debug)]
-pub(crate) struct Cause {
-    pub(crate) id: Option<MessageId>,
-    pub(crate) sender: AgentId,
-    pub(crate) message_type: MessageType,
-    pub(crate) meta: Meta,
-    pub(crate) exclusive: bool,
+/// Where a handler's effects are written down: most handlers write nothing.
+struct Notes {
+    open: bool,
+    book: Option<Box<Book>>,
 }
+
+/// What a handler inherits from the message that it handles: the delivery itself, without its payload.
+#[derive(Debug)]
+pub(crate) struct Cause(Box<Delivery>);
 
 impl Cause {
-    pub(crate) fn of(envelope: &Envelope, route: Route) -> Self {
-        Self {
-            id: (envelope.id != NO_ID).then_some(envelope.id),
-            sender: envelope.sender.clone(),
-            message_type: envelope.message_type.clone(),
-            meta: envelope.meta.clone(),
-            exclusive: route.exclusive,
-        }
+    /// A delivery whose payload, asker and entry have been taken out.
+    pub(crate) const fn of(delivery: Box<Delivery>) -> Self {
+        Self(delivery)
     }
 
     /// What `#[on_start]` and `#[on_stop]` run for.
     pub(crate) fn lifecycle(name: &'static str) -> Self {
-        Self {
-            id: None,
-            sender: AgentId::RUNTIME,
-            message_type: MessageType::declared(name),
-            meta: Meta::default(),
-            exclusive: true,
-        }
+        let envelope = Envelope::new(
+            NO_ID,
+            AgentId::RUNTIME,
+            AgentId::RUNTIME,
+            MessageType::declared(name),
+            Payload::empty(),
+        );
+        Self(Box::new(Delivery {
+            envelope,
+            route: Route {
+                exclusive: true,
+                ..Route::default()
+            },
+            pool: None,
+            asker: Asker::nobody(),
+            claim: None,
+        }))
+    }
+
+    /// The message's id, if anybody has needed one.
+    pub(crate) fn message_id(&self) -> Option<MessageId> {
+        (self.id != NO_ID).then_some(self.id)
+    }
+
+    /// Whether its handler holds the instance for itself.
+    pub(crate) const fn is_exclusive(&self) -> bool {
+        self.0.route.exclusive
+    }
+}
+
+impl Deref for Cause {
+    type Target = Envelope;
+
+    fn deref(&self) -> &Envelope {
+        &self.0.envelope
     }
 }
 
@@ -80,7 +107,6 @@ const UPDATES_FROM: u32 = 1 << 31;
 /// What a handler has staged.
 #[derive(Default)]
 pub(crate) struct Book {
-    pub(crate) open: bool,
     pub(crate) sends: Vec<Draft>,
     pub(crate) timers: Vec<TimerChange>,
     pub(crate) reply: Option<Payload>,
@@ -88,7 +114,6 @@ pub(crate) struct Book {
     pub(crate) failure: Option<Failure>,
     /// Why the instance can't go on.
     pub(crate) crash: Option<String>,
-    pub(crate) reset_state: bool,
     pub(crate) commits: Vec<PendingCommit>,
 }
 
@@ -119,9 +144,10 @@ impl Turn {
             pool: OnceLock::new(),
             asks: AtomicU32::new(0),
             updates: AtomicU32::new(0),
-            book: Mutex::new(Book {
+            noted: AtomicBool::new(false),
+            notes: Mutex::new(Notes {
                 open: true,
-                ..Book::default()
+                book: None,
             }),
         }
     }
@@ -133,13 +159,10 @@ impl Turn {
         self.pool = pool.map_or_else(OnceLock::new, OnceLock::from);
         *self.asks.get_mut() = 0;
         *self.updates.get_mut() = 0;
-        let book = self.book.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if !book.is_fresh() {
-            *book = Book {
-                open: true,
-                ..Book::default()
-            };
-        }
+        let notes = self.notes.get_mut().unwrap_or_else(PoisonError::into_inner);
+        notes.open = true;
+        notes.book = None;
+        *self.noted.get_mut() = false;
     }
 
     /// The turn of the handler that runs on this thread right now.
@@ -147,21 +170,31 @@ impl Turn {
         CURRENT.with_borrow(Clone::clone)
     }
 
-    /// Runs `f` as part of this turn.
-    pub(crate) fn enter<R>(self: &Arc<Self>, f: impl FnOnce() -> R) -> R {
-        /// Puts the outer turn back, also when the handler panics.
-        struct Restore(Option<Arc<Turn>>);
-        impl Drop for Restore {
-            fn drop(&mut self) {
-                CURRENT.set(self.0.take());
-            }
-        }
-        let _restore = Restore(CURRENT.replace(Some(Arc::clone(self))));
-        f()
+    /// Runs `f`, which does not panic, as part of the turn in `own`. The turn is lent to the thread and taken back, so
+    /// that nothing is counted.
+    pub(crate) fn enter<R>(own: &mut Option<Arc<Self>>, f: impl FnOnce() -> R) -> R {
+        let outer = CURRENT.replace(own.take());
+        let result = f();
+        *own = CURRENT.replace(outer);
+        result
     }
 
-    pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Looks at the turn of the handler that runs on this thread right now.
+    pub(crate) fn with_current<R>(look: impl FnOnce(Option<&Self>) -> R) -> R {
+        CURRENT.with_borrow(|turn| look(turn.as_deref()))
+    }
+
+    /// Writes an effect down. False when the turn is over.
+    pub(crate) fn note<R>(&self, write: impl FnOnce(&mut Book) -> R) -> Option<R> {
+        let mut notes = self.notes();
+        self.noted.store(true, Ordering::Release);
+        notes
+            .open
+            .then(|| write(notes.book.get_or_insert_default()))
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The terms of a message that this turn sends: one hop more, one of the budget spent, the same deadline and trace.
@@ -189,6 +222,23 @@ impl Turn {
         Ok((meta, Arc::clone(pool)))
     }
 
+    /// The envelope that this turn handles, with a payload of its own.
+    pub(crate) fn envelope(&self, payload: Payload) -> Envelope {
+        let cause = &self.cause;
+        let mut meta = cause.meta.clone();
+        meta.budget = self.budget_left();
+        Envelope {
+            id: cause
+                .message_id()
+                .unwrap_or_else(|| self.host.core().new_id()),
+            sender: cause.sender.clone(),
+            target: self.agent.clone(),
+            message_type: cause.message_type.clone(),
+            payload,
+            meta,
+        }
+    }
+
     /// What is left of the budget.
     pub(crate) fn budget_left(&self) -> u32 {
         let fixed = self.cause.meta.budget;
@@ -199,47 +249,33 @@ impl Turn {
 
     /// The id of the next ask of a handler that may run again, so that a rerun asks the same.
     pub(crate) fn next_ask_id(&self) -> Option<MessageId> {
-        let message = self.cause.id.filter(|_| self.stages)?;
+        let message = self.cause.message_id().filter(|_| self.stages)?;
         Some(message.derive(self.asks.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// The id of the next state update of a `&self` handler that may run again.
     pub(crate) fn next_update_id(&self) -> Option<MessageId> {
-        let message = self.cause.id.filter(|_| self.stages)?;
+        let message = self.cause.message_id().filter(|_| self.stages)?;
         let ordinal = self.updates.fetch_add(1, Ordering::Relaxed);
         Some(message.derive(UPDATES_FROM + ordinal))
     }
 
     /// Keeps a message until the turn commits.
     pub(crate) fn stage(&self, draft: Draft) -> Result<(), SendError> {
-        let mut book = self.book();
-        if !book.open {
-            return Err(SendError::TurnOver);
-        }
-        book.sends.push(draft);
-        Ok(())
+        let staged = self.note(|book| book.sends.push(draft));
+        staged.ok_or(SendError::TurnOver)
     }
 
     /// Ends the turn: nothing can be staged any more.
-    pub(crate) fn close(&self) -> Book {
-        std::mem::take(&mut *self.book())
-    }
-}
-
-impl Book {
-    fn is_fresh(&self) -> bool {
-        self.open && self.is_untouched()
-    }
-
-    /// Whether the handler staged nothing at all.
-    pub(crate) fn is_untouched(&self) -> bool {
-        self.sends.is_empty()
-            && self.timers.is_empty()
-            && self.reply.is_none()
-            && self.failure.is_none()
-            && self.crash.is_none()
-            && !self.reset_state
-            && self.commits.is_empty()
+    /// Gives what was written down, if anything.
+    pub(crate) fn close(&self) -> Option<Box<Book>> {
+        if !self.stages && !self.noted.load(Ordering::Acquire) {
+            // Nothing is staged here, so nothing is lost when a task that the handler left behind writes too late.
+            return None;
+        }
+        let mut notes = self.notes();
+        notes.open = false;
+        notes.book.take()
     }
 }
 

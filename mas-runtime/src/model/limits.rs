@@ -111,11 +111,12 @@ pub const COMMIT_GROUP_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Operations of one batch: a handler that spends a whole root budget of messages, and its own few records.
 pub const BATCH_OPS_MAX: usize = 32_768;
 
-/// Bytes of one batch, all its operations together: 256 of the largest payloads.
-pub const BATCH_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Bytes of one batch, all its operations together: 64 of the largest payloads. The embedded engine takes about a second
+/// for one, and everybody waits meanwhile.
+pub const BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Bytes of one value at rest: the state of an agent, an envelope, a journal record.
-pub const VALUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Entries of one page that a store answers with, whatever was asked for.
 pub const PAGE_ENTRIES_MAX: usize = 4096;
@@ -142,7 +143,7 @@ pub const STORE_READS_MAX: usize = 8;
 /// default time to live.
 pub const OUTBOX_PATIENCE: Duration = Duration::from_secs(300);
 
-/// How often the embedded engine tries to bring a failed index back while senders keep committing.
+/// How often the embedded engine tries to bring a failed index back, at most.
 pub const STORE_REVIVE_EVERY: Duration = Duration::from_millis(250);
 
 /// How long opening waits for what an earlier engine of this process still holds: its threads end on their own time.

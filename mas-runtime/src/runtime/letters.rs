@@ -224,11 +224,12 @@ impl DeadLetters {
             id: envelope.target,
         });
         let mut draft = Draft::new(to, None);
-        draft.sender = envelope.sender;
-        draft.message_type = envelope.message_type;
-        draft.payload = envelope.payload;
-        draft.meta.priority = envelope.meta.priority;
-        match self.inner.send(draft) {
+        draft.letter.envelope.sender = envelope.sender;
+        draft.letter.envelope.message_type = envelope.message_type;
+        draft.letter.envelope.payload = envelope.payload;
+        draft.letter.envelope.meta.priority = envelope.meta.priority;
+        let to = Arc::clone(&draft.to);
+        match self.inner.send(&to, draft) {
             Sending::Done(done) => done?,
             Sending::Wait(wait) => wait.await?,
         }

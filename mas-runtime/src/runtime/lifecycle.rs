@@ -209,9 +209,10 @@ impl Inner {
             port: self.port(watcher),
         });
         let mut draft = Draft::new(to, None);
-        draft.sender = watched.clone();
+        draft.letter.envelope.sender = watched.clone();
         let ended = Ended::new(watched.clone(), said.is_some(), said);
-        match self.send_draft(draft.by_type(ENDED, &ended)) {
+        let to = Arc::clone(&draft.to);
+        match self.send_draft(&to, draft.by_type(ENDED, &ended)) {
             Sending::Done(Ok(())) => {}
             Sending::Done(Err(error)) => {
                 tracing::warn!(%watcher, %watched, %error, "a watcher could not be told");

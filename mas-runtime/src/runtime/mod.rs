@@ -327,8 +327,8 @@ impl Host for Inner {
         &self.core
     }
 
-    fn send(&self, draft: Draft) -> Sending {
-        self.send_draft(draft)
+    fn send(&self, to: &Handle, draft: Draft) -> Sending {
+        self.send_draft(to, draft)
     }
 
     fn outbox_has_room(&self, sender: &AgentId) -> bool {
@@ -354,7 +354,10 @@ impl Host for Inner {
     fn append(&self, draft: Draft, batch: Batch) -> Boxed<'static, Result<(), SendError>> {
         let id = draft.to.id.clone();
         match self.port(&id) {
-            Some(port) => match (&port.window, port.route(&draft.message_type)) {
+            Some(port) => match (
+                &port.window,
+                port.route(&draft.letter.envelope.message_type),
+            ) {
                 (Some(window), Some(route)) => {
                     let window = Arc::clone(window);
                     self.append_to(window, Arc::clone(&port), route, draft, batch)
@@ -362,7 +365,7 @@ impl Host for Inner {
                 (Some(_), None) => {
                     let error = SendError::UnknownMessageType {
                         target: id,
-                        message_type: draft.message_type,
+                        message_type: draft.letter.envelope.message_type,
                         handled: port.table.message_types(),
                     };
                     Box::pin(std::future::ready(Err(error)))

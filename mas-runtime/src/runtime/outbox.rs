@@ -214,7 +214,8 @@ async fn send(
             Err(error) => Err(inner.keep(&target, &error)),
         };
     }
-    let sent = match inner.send(draft) {
+    let to = Arc::clone(&draft.to);
+    let sent = match inner.send(&to, draft) {
         Sending::Done(done) => done,
         Sending::Wait(wait) => wait.await,
     };
@@ -252,11 +253,11 @@ fn draft_of(inner: &Arc<Inner>, envelope: Envelope) -> Draft {
         host,
     });
     let mut draft = Draft::new(to, None);
-    draft.id = Some(envelope.id);
-    draft.sender = envelope.sender;
-    draft.message_type = envelope.message_type;
-    draft.payload = envelope.payload;
-    draft.meta = envelope.meta;
+    draft.letter.envelope.id = envelope.id;
+    draft.letter.envelope.sender = envelope.sender;
+    draft.letter.envelope.message_type = envelope.message_type;
+    draft.letter.envelope.payload = envelope.payload;
+    draft.letter.envelope.meta = envelope.meta;
     draft
 }
 

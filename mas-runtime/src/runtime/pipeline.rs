@@ -11,8 +11,8 @@ use std::task::{Context, Poll};
 
 use super::Inner;
 use crate::actor::{
-    Asker, Boxed, DeadLetter, Delivered, Delivery, Draft, EndReason, Host, NO_ID, Planned, Port,
-    Route, SendError, Sending, Window,
+    Asker, Boxed, DeadLetter, Delivered, Delivery, Draft, EndReason, Handle, Host, NO_ID, Planned,
+    Port, Route, SendError, Sending, Window,
 };
 use crate::model::limits::INBOX_ENTRIES_MAX;
 use crate::model::{
@@ -22,46 +22,41 @@ use crate::store::{Batch, BoxFuture, CommitError, Committed, Op};
 
 impl Inner {
     /// Sends one message, whose terms are settled, on its way.
-    pub(super) fn send_draft(&self, draft: Draft) -> Sending {
+    pub(super) fn send_draft(&self, to: &Handle, draft: Draft) -> Sending {
         if !self.open.load(Ordering::Acquire) {
             return Sending::Done(Err(SendError::ShutDown));
         }
-        if let Err(error) = self.check_size(&draft.payload) {
+        if let Err(error) = self.check_size(&draft.letter.envelope.payload) {
             return Sending::Done(Err(error));
         }
-        let Some(port) = self.resolve(&draft) else {
-            return self.to_nobody(draft);
-        };
-        let route = match route(&port, &draft) {
+        // The port is borrowed from the ref: all senders share its count of references.
+        match &to.port {
+            Some(port) if !port.has_ended() => self.send_to(port, draft),
+            _ => match self.port(&to.id) {
+                Some(port) => self.send_to(&port, draft),
+                None => self.to_nobody(draft),
+            },
+        }
+    }
+
+    fn send_to(&self, port: &Arc<Port>, draft: Draft) -> Sending {
+        let route = match route(port, &draft) {
             Ok(route) => route,
             Err(error) => return Sending::Done(Err(error)),
         };
-        if let Some(window) = &port.window {
-            let window = Arc::clone(window);
-            return Sending::Wait(self.append_to(window, port, route, draft, Batch::new()));
+        match &port.window {
+            None => self.carry(port, draft, route),
+            Some(window) => {
+                let (window, port) = (Arc::clone(window), Arc::clone(port));
+                Sending::Wait(self.append_to(window, port, route, draft, Batch::new()))
+            }
         }
-        self.carry(&port, draft, route)
     }
 
-    /// Step 1, make: the envelope of a message.
-    fn make(draft: Draft, route: Route) -> (Delivery, bool) {
-        let wait = !draft.try_now;
-        let envelope = Envelope {
-            id: draft.id.unwrap_or(NO_ID),
-            sender: draft.sender,
-            target: draft.to.id.clone(),
-            message_type: draft.message_type,
-            payload: draft.payload,
-            meta: draft.meta,
-        };
-        let delivery = Delivery {
-            envelope,
-            route,
-            pool: draft.pool,
-            asker: draft.asker,
-            claim: None,
-        };
-        (delivery, wait)
+    /// Step 1, make: what will be delivered, and whether its sender waits for room.
+    fn make(mut draft: Draft, route: Route) -> (Box<Delivery>, bool) {
+        draft.letter.route = route;
+        (draft.letter, !draft.try_now)
     }
 
     fn check_size(&self, payload: &Payload) -> Result<(), SendError> {
@@ -89,7 +84,7 @@ impl Inner {
         if target.node().is_some() {
             return Sending::Done(Err(SendError::NoLink { target }));
         }
-        let asks = draft.asker.wants_reply() || draft.asker.wants_stream();
+        let asks = draft.letter.asker.wants_reply() || draft.letter.asker.wants_stream();
         if asks {
             let ended = draft.to.port.as_ref().and_then(|port| port.end());
             return Sending::Done(Err(match ended {
@@ -122,19 +117,19 @@ impl Inner {
         };
         match port.deliver(delivery, wait) {
             Delivered::Accepted => Sending::Done(Ok(())),
-            Delivered::Refused(delivery) => Sending::Done(Err(full(*delivery))),
+            Delivered::Refused(delivery) => Sending::Done(Err(full(delivery))),
             Delivered::Dropped(delivery) => {
-                self.dropped(*delivery);
+                self.dropped(delivery);
                 Sending::Done(Ok(()))
             }
-            Delivered::Closed(delivery) => Sending::Done(self.closed(port, *delivery)),
+            Delivered::Closed(delivery) => Sending::Done(self.closed(port, delivery)),
             Delivered::Wait(line) => {
                 let inner = self.me();
                 let port = Arc::clone(port);
                 Sending::Wait(Box::pin(async move {
                     match line.await {
                         Ok(()) => Ok(()),
-                        Err(delivery) => inner.closed(&port, *delivery),
+                        Err(delivery) => inner.closed(&port, delivery),
                     }
                 }))
             }
@@ -142,7 +137,7 @@ impl Inner {
     }
 
     /// The agent ended before it took the message.
-    fn closed(&self, port: &Port, delivery: Delivery) -> Result<(), SendError> {
+    fn closed(&self, port: &Port, delivery: Box<Delivery>) -> Result<(), SendError> {
         let target = port.id.clone();
         let failed = matches!(port.end(), Some(EndReason::Failed(_)));
         if delivery.asker.wants_reply() || delivery.asker.wants_stream() {
@@ -162,7 +157,7 @@ impl Inner {
     }
 
     /// A full mailbox gave this one up, as its agent declares.
-    fn dropped(&self, delivery: Delivery) {
+    fn dropped(&self, delivery: Box<Delivery>) {
         self.core.counters.dropped.fetch_add(1, Ordering::Relaxed);
         let failure = crate::model::Failure::new(
             crate::model::FailureCode::MAILBOX_FULL,
@@ -279,10 +274,10 @@ impl Inner {
 
     /// Adds a message of a durable handler to the handler's batch.
     pub(super) fn plan_draft(&self, draft: Draft, batch: &mut Batch) -> Planned {
-        let sender = draft.sender.clone();
+        let sender = draft.letter.envelope.sender.clone();
         let port = self.resolve(&draft);
         let target = draft.to.id.clone();
-        let priority = draft.meta.priority;
+        let priority = draft.letter.envelope.meta.priority;
         let direct = port.as_ref().and_then(|port| {
             let window = port.window.clone()?;
             let route = route(port, &draft).ok()?;
@@ -345,23 +340,25 @@ impl Inner {
 
 /// The handler that a message is for, if it may be asked in this way.
 fn route(port: &Port, draft: &Draft) -> Result<Route, SendError> {
-    let known = draft.route.or_else(|| port.route(&draft.message_type));
+    let known = draft
+        .route
+        .or_else(|| port.route(&draft.letter.envelope.message_type));
     let Some(route) = known else {
         return Err(SendError::UnknownMessageType {
             target: port.id.clone(),
-            message_type: draft.message_type.clone(),
+            message_type: draft.letter.envelope.message_type.clone(),
             handled: port.table.message_types(),
         });
     };
     let target = port.id.clone();
-    let message_type = draft.message_type.clone();
-    if route.streams && draft.asker.wants_reply() {
+    let message_type = draft.letter.envelope.message_type.clone();
+    if route.streams && draft.letter.asker.wants_reply() {
         return Err(SendError::AnswersByStream {
             target,
             message_type,
         });
     }
-    if !route.streams && draft.asker.wants_stream() {
+    if !route.streams && draft.letter.asker.wants_stream() {
         return Err(SendError::AnswersOnce {
             target,
             message_type,
@@ -370,7 +367,7 @@ fn route(port: &Port, draft: &Draft) -> Result<Route, SendError> {
     Ok(route)
 }
 
-fn full(mut delivery: Delivery) -> SendError {
+fn full(mut delivery: Box<Delivery>) -> SendError {
     delivery.asker = Asker::nobody();
     SendError::MailboxFull(Box::new(delivery.envelope))
 }
@@ -385,7 +382,7 @@ struct Appending {
 /// What there is to do when it is in.
 struct Landing {
     window: Arc<Window>,
-    delivery: Delivery,
+    delivery: Box<Delivery>,
     lane: Priority,
     id: MessageId,
     stored: bytes::Bytes,
@@ -394,18 +391,18 @@ struct Landing {
 impl Landing {
     fn planned(mut self) -> Planned {
         self.claim(0);
-        Planned::Inbox(self.window, Box::new(self.delivery))
+        Planned::Inbox(self.window, self.delivery)
     }
 
     fn claim(&mut self, seq: u64) {
-        self.delivery.claim = Some(crate::actor::Claim {
+        self.delivery.claim = Some(Box::new(crate::actor::Claim {
             lane: self.lane,
             seq,
             id: self.id,
             attempts: 0,
             stored: self.stored.clone(),
             conflicts: 0,
-        });
+        }));
     }
 
     fn land(mut self, committed: Result<Committed, CommitError>) -> Result<(), SendError> {
@@ -459,7 +456,7 @@ impl Inner {
                 if let Some(claim) = &mut delivery.claim {
                     claim.seq = seq;
                 }
-                window.arrived(seq, *delivery);
+                window.arrived(seq, delivery);
             }
             Planned::Outbox(sender) => self.outboxes.poke(&self.me(), &sender),
             Planned::Dead => {}

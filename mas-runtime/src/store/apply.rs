@@ -14,7 +14,7 @@ use super::index::{Changes, Index};
 use super::keys::{self, Key, Space};
 use super::record::{self, Counters, Delivery};
 use crate::model::limits::{HISTORY_ENTRIES_MAX, REASON_BYTES_MAX};
-use crate::model::{AgentId, Priority};
+use crate::model::{AgentId, MessageId, Priority};
 
 /// What an index says of the store's counts.
 pub(crate) fn counters(index: &(impl Index + ?Sized)) -> Result<Counters, StoreError> {
@@ -109,19 +109,15 @@ impl<I: Index + ?Sized> Draft<'_, '_, I> {
                 let mut delivery = self.delivery(agent, *lane, *seq)?;
                 delivery.attempts = *attempts;
                 delivery.not_before_unix_ms = *not_before_unix_ms;
-                delivery.history.push(cut(reason));
-                delivery.history = latest(&delivery.history);
+                delivery.history = latest(&delivery.history, Some(reason));
                 self.put_delivery(agent, *lane, *seq, &delivery);
             }
             Op::InboxBury { agent, lane, seq, reason, at_unix_ms } => {
                 self.bury(agent, (*lane, *seq), reason, *at_unix_ms)?;
             }
             Op::DeadPut { agent, id, envelope, reason, at_unix_ms, attempts, history } => {
-                let (agent, reason, envelope) = (agent.clone(), cut(reason), envelope.clone());
-                let mut dead = DeadEntry::new(self.next_seq(), agent, *id, reason, *at_unix_ms, envelope);
-                dead.attempts = *attempts;
-                dead.history = latest(history);
-                self.changes.put(keys::dead(dead.seq), record::encode_dead(&dead));
+                let delivery = Delivery { attempts: *attempts, not_before_unix_ms: 0, history: latest(history, None) };
+                self.put_dead(agent, (*id, envelope), delivery, reason, *at_unix_ms);
             }
             Op::DeadRemove { seq } => self.changes.remove(keys::dead(*seq)),
             Op::DeadRetry { seq, agent, lane } => self.retry(*seq, agent, *lane)?,
@@ -243,14 +239,24 @@ impl<I: Index + ?Sized> Draft<'_, '_, I> {
         let delivery = self.delivery(agent, lane, seq)?;
         let value = self.take_inbox(agent, lane, seq)?;
         let (id, envelope) = record::decode_inbox(&keys::inbox(agent, lane, seq), value)?;
-        let number = self.next_seq();
-        let reason = cut(reason);
-        let mut dead = DeadEntry::new(number, agent.clone(), id, reason, at_unix_ms, envelope);
+        self.put_dead(agent, (id, &envelope), delivery, reason, at_unix_ms);
+        Ok(())
+    }
+
+    fn put_dead(
+        &mut self,
+        agent: &AgentId,
+        (id, envelope): (MessageId, &Bytes),
+        delivery: Delivery,
+        reason: &str,
+        at_unix_ms: u64,
+    ) {
+        let (seq, envelope) = (self.next_seq(), envelope.clone());
+        let mut dead = DeadEntry::new(seq, agent.clone(), id, cut(reason), at_unix_ms, envelope);
         dead.attempts = delivery.attempts;
         dead.history = delivery.history;
         self.changes
-            .put(keys::dead(number), record::encode_dead(&dead));
-        Ok(())
+            .put(keys::dead(seq), record::encode_dead(&dead));
     }
 
     fn retry(&mut self, seq: u64, agent: &AgentId, lane: Priority) -> Result<(), CommitError> {
@@ -325,8 +331,9 @@ fn cut(reason: &str) -> String {
     reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned()
 }
 
-/// The last reasons of a history, each within its limit.
-fn latest(history: &[String]) -> Vec<String> {
-    let from = history.len().saturating_sub(HISTORY_ENTRIES_MAX);
-    history[from..].iter().map(|reason| cut(reason)).collect()
+/// The last reasons of a history with one more, each within its limit.
+fn latest(history: &[String], more: Option<&String>) -> Vec<String> {
+    let all = history.iter().chain(more);
+    let over = (history.len() + usize::from(more.is_some())).saturating_sub(HISTORY_ENTRIES_MAX);
+    all.skip(over).map(|reason| cut(reason)).collect()
 }

@@ -220,7 +220,7 @@ pub enum Op {
     /// [`CommitError::JournalMoved`]. Gives the record's number.
     JournalAppend {
         /// Which journal: any text of at most
-        /// [`STORE_NAME_BYTES_MAX`](crate::model::limits::STORE_NAME_BYTES_MAX) bytes.
+        /// [`STORE_NAME_BYTES_MAX`] bytes.
         journal: String,
         /// The record.
         bytes: Bytes,
@@ -230,7 +230,7 @@ pub enum Op {
     /// Stores a secret, in place of one with the same name.
     SecretPut {
         /// Its name: any text of at most
-        /// [`STORE_NAME_BYTES_MAX`](crate::model::limits::STORE_NAME_BYTES_MAX) bytes.
+        /// [`STORE_NAME_BYTES_MAX`] bytes.
         name: String,
         /// The secret.
         bytes: Bytes,

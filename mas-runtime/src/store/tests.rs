@@ -76,16 +76,11 @@ impl Model {
             }
             Op::InboxBury { agent, lane, seq, reason, at_unix_ms } => {
                 let entry = self.inbox.remove(&(agent.clone(), lane, seq))?;
-                let number = self.seq(seqs);
-                let mut dead = DeadEntry::new(number, agent, entry.id, reason, at_unix_ms, entry.envelope);
-                (dead.attempts, dead.history) = (entry.attempts, entry.history);
-                self.dead.insert(number, dead);
+                let letter = (agent, entry.id, entry.envelope, reason, at_unix_ms);
+                self.bury(letter, entry.attempts, entry.history, seqs);
             }
             Op::DeadPut { agent, id, envelope, reason, at_unix_ms, attempts, history } => {
-                let number = self.seq(seqs);
-                let mut dead = DeadEntry::new(number, agent, id, reason, at_unix_ms, envelope);
-                (dead.attempts, dead.history) = (attempts, history);
-                self.dead.insert(number, dead);
+                self.bury((agent, id, envelope, reason, at_unix_ms), attempts, history, seqs);
             }
             Op::DeadRemove { seq } => drop(self.dead.remove(&seq)),
             Op::DeadRetry { seq, agent, lane } => {
@@ -123,6 +118,19 @@ impl Model {
             Op::SecretRemove { name } => drop(self.secrets.remove(&name)),
         }
         Some(())
+    }
+
+    fn bury(
+        &mut self,
+        (agent, id, envelope, reason, at): (AgentId, MessageId, Bytes, String, u64),
+        attempts: u32,
+        history: Vec<String>,
+        seqs: &mut Vec<u64>,
+    ) {
+        let number = self.seq(seqs);
+        let mut dead = DeadEntry::new(number, agent, id, reason, at, envelope);
+        (dead.attempts, dead.history) = (attempts, history);
+        self.dead.insert(number, dead);
     }
 
     fn erase(&mut self, agent: &AgentId) {

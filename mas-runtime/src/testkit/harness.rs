@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::actor::{
-    Agent, AgentRecord, Boxed, Core, DeadLetter, Draft, EndReason, Host, Launch, Options, Planned,
-    Port, Query, Seat, SendError, Sending, SpawnError, StateOf, alone,
+    Agent, AgentRecord, Boxed, Core, DeadLetter, Draft, EndReason, Handle, Host, Launch, Options,
+    Planned, Port, Query, Seat, SendError, Sending, SpawnError, StateOf, alone,
 };
 use crate::model::{
     AgentId, Entropy, Envelope, Error, Failure, MessageType, Payload, Result, SystemClock,
@@ -171,20 +171,23 @@ impl Host for Stage {
         &self.core
     }
 
-    fn send(&self, mut draft: Draft) -> Sending {
+    fn send(&self, _: &Handle, mut draft: Draft) -> Sending {
         let mut state = self.state();
         let target = draft.to.id.clone();
-        let key = (target.to_string(), draft.message_type.to_string());
+        let key = (
+            target.to_string(),
+            draft.letter.envelope.message_type.to_string(),
+        );
         let answer = state.answers.get(&key).cloned();
         let asker = draft.take_asker();
         let mut envelope = Envelope::new(
             self.core.new_id(),
-            draft.sender,
+            draft.letter.envelope.sender,
             target.clone(),
-            draft.message_type,
-            draft.payload,
+            draft.letter.envelope.message_type,
+            draft.letter.envelope.payload,
         );
-        envelope.meta = draft.meta;
+        envelope.meta = draft.letter.envelope.meta;
         let asks = asker.wants_reply() || asker.wants_stream();
         state.sent.push(envelope);
         match (asks, answer) {
@@ -219,7 +222,8 @@ impl Host for Stage {
     fn withdraw(&self, _: Planned) {}
 
     fn append(&self, draft: Draft, _: Batch) -> Boxed<'static, Result<(), SendError>> {
-        let done = match self.send(draft) {
+        let to = Arc::clone(&draft.to);
+        let done = match self.send(&to, draft) {
             Sending::Done(done) => done,
             Sending::Wait(_) => Ok(()),
         };

@@ -226,7 +226,7 @@ struct Faults {
     drop_next: AtomicU32,
     parted: Mutex<BTreeSet<(String, String)>>,
     /// What was lost: its askers wait until their time is up, as they would for an answer that never comes.
-    lost: Mutex<Vec<Delivery>>,
+    lost: Mutex<Vec<Box<Delivery>>>,
 }
 
 impl Faults {
@@ -248,7 +248,7 @@ impl Faults {
 }
 
 impl Intercept for Faults {
-    fn pass(&self, delivery: Delivery) -> Option<Delivery> {
+    fn pass(&self, delivery: Box<Delivery>) -> Option<Box<Delivery>> {
         if !self.is_lost(&delivery.envelope.sender, &delivery.envelope.target) {
             return Some(delivery);
         }

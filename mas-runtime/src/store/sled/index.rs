@@ -12,7 +12,6 @@ use bytes::Bytes;
 use super::tip::Tip;
 use super::tree::Tree;
 use crate::store::StoreError;
-use crate::store::apply;
 use crate::store::index::{Changes, DurableIndex, EntryVisitor, Index, KeyVisitor};
 use crate::store::keys::KeyRange;
 
@@ -32,8 +31,8 @@ pub(super) struct SledIndex {
     place: Place,
     /// The tree, or why it is gone.
     tree: RwLock<Result<Tree, StoreError>>,
-    /// The note of the last position on disk, and the position of what was applied last.
-    tip: Mutex<(Tip, u64)>,
+    /// The note of the last position on disk.
+    tip: Mutex<Tip>,
 }
 
 impl SledIndex {
@@ -45,11 +44,10 @@ impl SledIndex {
     pub(super) fn open(place: Place) -> Result<Self, StoreError> {
         let (tip, noted) = open_tip(&place)?;
         let tree = Tree::open(&place, noted)?;
-        let position = apply::counters(&tree)?.position;
         let index = Self {
             place,
             tree: RwLock::new(Ok(tree)),
-            tip: Mutex::new((tip, position)),
+            tip: Mutex::new(tip),
         };
         // What a killed process left with the system is readable from here on: it must not be lost by a power cut.
         index.sync()?;
@@ -106,14 +104,12 @@ impl Index for SledIndex {
 impl DurableIndex for SledIndex {
     fn apply(&self, changes: &Changes, position: u64) -> Result<(), StoreError> {
         // All that must be read is read before the first write, so that a damaged page can't stop a group half way.
-        let plan = self.with(|tree| tree.plan(changes))?;
+        let plan = self.with(|tree| tree.plan(changes, position))?;
         let applied = match &mut *self.tree() {
             Ok(tree) => tree.apply(plan),
             Err(error) => Err(error.clone()),
         };
-        applied.map_err(|error| self.give_up(error))?;
-        self.tip.lock().unwrap_or_else(PoisonError::into_inner).1 = position;
-        Ok(())
+        applied.map_err(|error| self.give_up(error))
     }
 
     fn flush(&self) -> Result<(), StoreError> {
@@ -121,9 +117,9 @@ impl DurableIndex for SledIndex {
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        self.with(Tree::sync)?;
-        let (tip, applied) = &mut *self.tip.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = tip.note(*applied) {
+        let synced = self.with(|tree| tree.sync().map(|()| tree.position()))?;
+        let mut tip = self.tip.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = tip.note(synced) {
             // Only damage that comes later would show less well.
             tracing::warn!(%error, "the store can't note the position of its last sync");
         }

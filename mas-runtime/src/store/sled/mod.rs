@@ -103,10 +103,7 @@ impl EmbeddedEngine {
         let (index, queue) = (Arc::new(index), Arc::new(Queue::default()));
         let clock = Arc::new(SystemClock::new());
         let committer = Committer::new(Arc::clone(&index), Arc::clone(&queue), clock);
-        let committer = committer.map_err(|error| OpenError::Damaged {
-            dir: dir.to_owned(),
-            reason: error.to_string(),
-        })?;
+        let committer = committer.map_err(|error| open::damaged(dir, error.to_string()))?;
         let (tell, ended) = watch::channel(None);
         let thread = thread::Builder::new().name("mas-committer".to_owned());
         let spawned = thread.spawn(move || {

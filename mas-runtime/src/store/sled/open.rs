@@ -48,7 +48,7 @@ pub enum OpenError {
         /// The latest format that this version reads.
         known: u32,
     },
-    /// What is stored can't be trusted. Nothing was changed on purpose, and nothing will be.
+    /// What is stored can't be trusted. mas has changed nothing; sled may have cut off what it could not read.
     #[error(
         "the store in {} is damaged: {reason}: restore the directory from a backup, or move it away to start empty",
         dir.display()
@@ -94,32 +94,42 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<DataDir, OpenError> {
     make_private(dir).map_err(OpenError::io("make", dir))?;
     let lock = Lock::take(dir)?;
     check_format(dir)?;
+    let index = dir.join("index");
+    // Also where somebody else has made the directory, open to all.
+    make_private(&index).map_err(OpenError::io("make", &index))?;
     let place = Place {
-        dir: dir.join("index"),
+        dir: index.clone(),
         tip: dir.join("tip"),
         cache_bytes,
     };
-    let index = SledIndex::open(place).map_err(|error| match error {
+    let opened = SledIndex::open(place).map_err(|error| match error {
         StoreError::Io { action, source } => OpenError::Io {
             action,
-            path: dir.join("index"),
+            path: index.clone(),
             source: io::Error::new(source.kind(), source),
         },
-        StoreError::Failed { reason } => OpenError::Damaged {
-            dir: dir.to_owned(),
-            reason: reason.to_string(),
-        },
-        other => OpenError::Damaged {
-            dir: dir.to_owned(),
-            reason: other.to_string(),
-        },
+        StoreError::Failed { reason } => damaged(dir, &*reason),
+        other => damaged(dir, other.to_string()),
     });
-    let index = index.inspect_err(|error| tracing::error!(%error, "the store did not open"))?;
-    // The names of new files outlive a power cut only with their directories.
-    for synced in [&dir.join("index"), dir] {
+    let opened = opened.inspect_err(|error| tracing::error!(%error, "the store did not open"))?;
+    // sled never syncs its settings, and the names of new files outlive a power cut only with their directories.
+    let settings = index.join("conf");
+    let synced = File::open(&settings).and_then(|file| file.sync_all());
+    synced.map_err(OpenError::io("sync", &settings))?;
+    for synced in [&index, dir] {
         sync_dir(synced).map_err(OpenError::io("sync", synced))?;
     }
-    Ok(DataDir { index, lock })
+    Ok(DataDir {
+        index: opened,
+        lock,
+    })
+}
+
+pub(super) fn damaged(dir: &Path, reason: impl Into<String>) -> OpenError {
+    OpenError::Damaged {
+        dir: dir.to_owned(),
+        reason: reason.into(),
+    }
 }
 
 /// Makes a directory that only its owner can look into.
@@ -155,19 +165,16 @@ fn check_format(dir: &Path) -> Result<(), OpenError> {
             known: FORMAT,
         }),
         Some(1..) => Ok(()),
-        _ => Err(OpenError::Damaged {
-            dir: dir.to_owned(),
-            reason: "its file `format` does not say `mas-store` and a number".to_owned(),
-        }),
+        _ => Err(damaged(
+            dir,
+            "its file `format` does not say `mas-store` and a number",
+        )),
     }
 }
 
 fn write_format(dir: &Path, path: &Path) -> Result<(), OpenError> {
     if dir.join("index").join("db").exists() {
-        return Err(OpenError::Damaged {
-            dir: dir.to_owned(),
-            reason: "it holds an index but no file `format`".to_owned(),
-        });
+        return Err(damaged(dir, "it holds an index but no file `format`"));
     }
     let new = dir.join("format.new");
     let write = || {

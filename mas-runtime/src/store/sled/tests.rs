@@ -113,8 +113,10 @@ fn the_directory_is_its_owners_alone() {
     let parent = TempDir::new().unwrap();
     let dir = parent.path().join("a/b");
     drop(open(&dir));
-    let mode = fs::metadata(&dir).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o700);
+    for dir in [dir.clone(), dir.join("index")] {
+        let mode = fs::metadata(&dir).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! sled's tree: one for everything, values in pieces, a sum over all entries.
 //!
-//! **Layout**, beside the keys of [`keys`](crate::store::keys):
+//! **Layout**, beside the keys of [`keys`]:
 //!
 //! | key | value |
 //! |---|---|
@@ -47,6 +47,8 @@ const PIECE_SPACE: u8 = ENGINE_SPACE + 1;
 pub(super) struct Tree {
     db: sled::Db,
     tally: Tally,
+    /// The position of the last commit in it.
+    position: u64,
     /// sled's own file, for the sync.
     file: File,
     /// Where sled puts what it finds too large. Nothing should be.
@@ -57,6 +59,7 @@ pub(super) struct Tree {
 pub(super) struct Plan {
     batch: sled::Batch,
     tally: Tally,
+    position: u64,
 }
 
 impl Tree {
@@ -79,11 +82,16 @@ impl Tree {
         let tree = Self {
             db,
             tally: Tally::default(),
+            position: 0,
             file,
             blobs: place.dir.join("blobs"),
         };
         match tree.check(noted) {
-            Ok(tally) => Ok(Self { tally, ..tree }),
+            Ok((tally, position)) => Ok(Self {
+                tally,
+                position,
+                ..tree
+            }),
             Err(error) => {
                 // The check's error says more than that of the end could.
                 let _ = tree.close();
@@ -92,8 +100,8 @@ impl Tree {
         }
     }
 
-    /// Compares everything with its tally, and the position with one that was on disk.
-    fn check(&self, noted: u64) -> Result<Tally, StoreError> {
+    /// Compares everything with its tally, and the position with one that was on disk. Gives both.
+    fn check(&self, noted: u64) -> Result<(Tally, u64), StoreError> {
         let damaged = |reason: String| StoreError::from(Corrupt::new("index", reason));
         let stored = call("read the index", || self.db.get(TALLY))?;
         let kept = match &stored {
@@ -121,14 +129,20 @@ impl Tree {
                 "it ends at commit {position}, but {noted} was on disk"
             )));
         }
-        Ok(kept)
+        Ok((kept, position))
+    }
+
+    /// The position of the last commit in it.
+    pub(super) const fn position(&self) -> u64 {
+        self.position
     }
 
     /// Turns changes into sled's terms, with the pieces and the tally that go along.
-    pub(super) fn plan(&self, changes: &Changes) -> Result<Plan, StoreError> {
+    pub(super) fn plan(&self, changes: &Changes, position: u64) -> Result<Plan, StoreError> {
         let mut plan = Plan {
             batch: sled::Batch::default(),
             tally: self.tally,
+            position,
         };
         for (key, value) in changes.iter() {
             let old = call("read the index", || self.db.get(key))?;
@@ -151,6 +165,7 @@ impl Tree {
     pub(super) fn apply(&mut self, plan: Plan) -> Result<(), StoreError> {
         call("write to the index", || self.db.apply_batch(plan.batch))?;
         self.tally = plan.tally;
+        self.position = plan.position;
         Ok(())
     }
 
@@ -208,7 +223,7 @@ impl Tree {
     fn walk(
         &self,
         range: &KeyRange,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StoreError>,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StoreError>,
     ) -> Result<(), StoreError> {
         if range.is_empty() {
             return Ok(());
@@ -230,13 +245,11 @@ impl Index for Tree {
     }
 
     fn scan(&self, range: &KeyRange, visit: &mut EntryVisitor<'_>) -> Result<(), StoreError> {
-        self.walk(range, &mut |key, stored| {
-            visit(key, self.value(key, stored)?)
-        })
+        self.walk(range, |key, stored| visit(key, self.value(key, stored)?))
     }
 
     fn scan_keys(&self, range: &KeyRange, visit: &mut KeyVisitor<'_>) -> Result<(), StoreError> {
-        self.walk(range, &mut |key, _| visit(key))
+        self.walk(range, |key, _| visit(key))
     }
 }
 

@@ -19,9 +19,9 @@ use crate::store::{CommitError, Durability, StoreError};
 ///
 /// # Failures
 /// - A batch whose condition fails is refused alone.
-/// - When the index can't apply or flush, the group's senders get the error and the index is revived, at most every
-///   [`STORE_REVIVE_EVERY`], as soon as somebody commits again. What was applied but never synced may be lost by then: it
-///   was answered as buffered or relaxed at most.
+/// - When the index can't apply or flush, the group's senders get the error and the index is revived: at once when somebody
+///   commits, then every [`STORE_REVIVE_EVERY`] or slower, so that it takes at most a quarter of a core. Until then commits
+///   and reads fail. What was applied but never synced may be lost by then: it was answered as buffered or relaxed at most.
 /// - When a sync fails, the system may have dropped what it could not write and forget about it, so a later sync would
 ///   prove nothing. The engine stops: commits fail until the store is opened anew, reads go on.
 /// - When the index panics or is damaged, the engine stops.
@@ -41,8 +41,8 @@ pub(super) struct Committer<I> {
 struct Broken {
     /// Why, or why it could not be revived.
     error: StoreError,
-    /// When that was last tried.
-    tried: Option<Moment>,
+    /// When that is tried next.
+    next: Moment,
 }
 
 impl<I: DurableIndex> Committer<I> {
@@ -86,15 +86,27 @@ impl<I: DurableIndex> Committer<I> {
                 Work::End => return self.finish(),
             }
             if self.patience() == Some(Duration::ZERO) {
-                self.catch_up()?;
+                self.tend()?;
             }
         }
     }
 
-    /// How long the disk may stay behind; `None` when it is not.
+    /// How long until something is to be done without a commit; `None` when nothing is.
     fn patience(&self) -> Option<Duration> {
-        let since = self.behind_since?;
-        Some(BUFFERED_BEHIND_MAX.saturating_sub(self.clock.now().since(since)))
+        let behind = self.behind_since.map(|since| since + BUFFERED_BEHIND_MAX);
+        let due = self.broken.as_ref().map(|b| b.next).or(behind)?;
+        Some(due.since(self.clock.now()))
+    }
+
+    /// Does what is due: brings the index back, or buffered commits to disk.
+    fn tend(&mut self) -> Result<(), StoreError> {
+        if self.broken.is_none() {
+            return self.catch_up();
+        }
+        match self.revive() {
+            Err(StoreError::Io { .. }) => Ok(()),
+            other => other,
+        }
     }
 
     /// Commits a group and answers it. An error stops the engine.
@@ -109,6 +121,9 @@ impl<I: DurableIndex> Committer<I> {
             pending.add(batch.level(), answer, result);
         }
         let (changes, counters) = decided.finish();
+        if let Some(error) = pending.failure() {
+            return self.broke(error, pending);
+        }
         if changes.is_empty() {
             pending.answer(|_| true);
             return Ok(());
@@ -117,6 +132,11 @@ impl<I: DurableIndex> Committer<I> {
             return self.broke(error, pending);
         }
         self.counters = counters;
+        self.settle(pending)
+    }
+
+    /// Makes what was applied as durable as each batch asks for, and answers.
+    fn settle(&mut self, mut pending: Pending) -> Result<(), StoreError> {
         if pending.has(Durability::Buffered) {
             self.behind_since.get_or_insert(self.clock.now());
             pending.answer(|level| level == Durability::Buffered);
@@ -151,7 +171,8 @@ impl<I: DurableIndex> Committer<I> {
             return Err(error);
         };
         tracing::error!(%error, cause = ?error, "the store's index failed");
-        self.broken = Some(Broken { error, tried: None });
+        let next = self.clock.now();
+        self.broken = Some(Broken { error, next });
         self.behind_since = None;
         Ok(())
     }
@@ -161,15 +182,13 @@ impl<I: DurableIndex> Committer<I> {
         let Some(broken) = &mut self.broken else {
             return Ok(());
         };
-        let now = self.clock.now();
-        if broken
-            .tried
-            .is_some_and(|at| now.since(at) < STORE_REVIVE_EVERY)
-        {
+        let began = self.clock.now();
+        if began < broken.next {
             return Err(broken.error.clone());
         }
-        broken.tried = Some(now);
         if let Err(error) = self.index.revive() {
+            let ended = self.clock.now();
+            broken.next = ended + STORE_REVIVE_EVERY.max(ended.since(began) * 3);
             broken.error = error.clone();
             return Err(error);
         }
@@ -208,6 +227,10 @@ impl<I: DurableIndex> Committer<I> {
 
     /// Brings everything to disk at the end.
     fn finish(&mut self) -> Result<(), StoreError> {
+        if let Some(broken) = &mut self.broken {
+            // The last chance does not wait for its turn.
+            broken.next = Moment::default();
+        }
         self.revive()?;
         self.index.flush()?;
         self.sync()
@@ -260,6 +283,16 @@ impl Pending {
             Durability::Relaxed
         };
         self.0.push((level, answer, result));
+    }
+
+    /// What stops the engine, if one of the results says so.
+    fn failure(&self) -> Option<StoreError> {
+        self.0.iter().find_map(|(_, _, result)| match result {
+            Err(CommitError::Failed { reason }) => Some(StoreError::Failed {
+                reason: Arc::clone(reason),
+            }),
+            _ => None,
+        })
     }
 
     fn is_empty(&self) -> bool {

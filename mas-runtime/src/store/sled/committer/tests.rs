@@ -31,6 +31,7 @@ impl Clock for TestClock {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
+    Read,
     Apply,
     Flush,
     Sync,
@@ -53,7 +54,6 @@ struct Parts {
     synced: Map,
     steps: Vec<Step>,
     faults: Vec<(Step, Fault)>,
-    broken: bool,
 }
 
 #[derive(Default)]
@@ -79,10 +79,7 @@ impl TestIndex {
         let fault = parts.faults.iter().position(|(at, _)| *at == step);
         match fault.map(|at| parts.faults.remove(at).1) {
             None => Ok(parts),
-            Some(Fault::Error(kind)) => {
-                parts.broken = true;
-                Err(StoreError::io("do as it should", kind.into()))
-            }
+            Some(Fault::Error(kind)) => Err(StoreError::io("do as it should", kind.into())),
             Some(Fault::Panic) => panic!("as the test wants"),
         }
     }
@@ -90,7 +87,13 @@ impl TestIndex {
 
 impl Index for TestIndex {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.parts().applied.get(key).cloned())
+        let mut parts = self.parts();
+        let fault = parts.faults.iter().position(|(at, _)| *at == Step::Read);
+        match fault.map(|at| parts.faults.remove(at).1) {
+            None => Ok(parts.applied.get(key).cloned()),
+            Some(Fault::Error(kind)) => Err(StoreError::io("read", kind.into())),
+            Some(Fault::Panic) => Err(StoreError::failed("a read panicked")),
+        }
     }
 
     fn scan(&self, range: &KeyRange, visit: &mut EntryVisitor<'_>) -> Result<(), StoreError> {
@@ -123,7 +126,6 @@ impl DurableIndex for TestIndex {
     fn revive(&self) -> Result<(), StoreError> {
         let mut parts = self.step(Step::Revive)?;
         parts.applied = parts.flushed.clone();
-        parts.broken = false;
         Ok(())
     }
 
@@ -245,7 +247,7 @@ fn buffered_commits_are_answered_first_and_on_disk_in_time() {
     );
     bench.advance(3);
     assert_eq!(bench.committer.patience(), Some(Duration::ZERO));
-    bench.committer.catch_up().unwrap();
+    bench.committer.tend().unwrap();
     assert_eq!(bench.index.steps(), [Step::Apply, Step::Flush, Step::Sync]);
     assert_eq!(bench.committer.patience(), None);
 }
@@ -274,6 +276,25 @@ fn a_failed_apply_hits_its_group_and_the_next_goes_on() {
         bench.index.steps(),
         [Step::Revive, Step::Apply, Step::Flush, Step::Sync]
     );
+}
+
+#[test]
+fn a_failed_read_hits_only_its_batch() {
+    let mut bench = Bench::new();
+    bench.index.fail(Step::Read, DISK_ERROR);
+    let (answers, goes_on) = bench.group([state(0, 1), outbox()]);
+    assert!(goes_on && matches!(answers[0], Err(CommitError::Io { .. })));
+    assert_eq!(answers[1].as_ref().unwrap().position, 1);
+}
+
+#[test]
+fn a_read_that_panicked_stops_the_engine() {
+    let mut bench = Bench::new();
+    bench.index.fail(Step::Read, Fault::Panic);
+    let (answers, goes_on) = bench.group([outbox(), state(0, 1)]);
+    let failed = |a: &Answer| matches!(a, Err(CommitError::Failed { .. }));
+    assert!(!goes_on && answers.iter().all(failed), "{answers:?}");
+    assert_eq!(bench.index.steps(), []);
 }
 
 #[test]
@@ -315,6 +336,34 @@ fn an_index_that_stays_broken_is_not_asked_all_the_time() {
     assert_eq!(bench.index.steps(), [Step::Revive]);
     bench.advance(STORE_REVIVE_EVERY.as_millis() as u64);
     bench.one(state(0, 1));
+}
+
+#[test]
+fn a_broken_index_comes_back_without_a_commit() {
+    let mut bench = Bench::new();
+    bench.index.fail(Step::Flush, DISK_ERROR);
+    bench.group([state(0, 1)]);
+    assert_eq!(bench.committer.patience(), Some(Duration::ZERO));
+    bench.index.fail(Step::Revive, DISK_ERROR);
+    bench.index.steps();
+    bench.committer.tend().unwrap();
+    assert_eq!(bench.committer.patience(), Some(STORE_REVIVE_EVERY));
+    bench.advance(STORE_REVIVE_EVERY.as_millis() as u64);
+    bench.committer.tend().unwrap();
+    assert_eq!(bench.index.steps(), [Step::Revive, Step::Revive]);
+    assert_eq!(bench.committer.patience(), None);
+}
+
+#[test]
+fn a_close_tries_a_broken_index_once_more() {
+    let mut bench = Bench::new();
+    bench.index.fail(Step::Apply, DISK_ERROR);
+    bench.group([state(0, 1)]);
+    bench.index.fail(Step::Revive, DISK_ERROR);
+    bench.committer.tend().unwrap();
+    bench.queue.close();
+    bench.committer.run().unwrap();
+    assert_eq!(bench.index.steps().last(), Some(&Step::Sync));
 }
 
 #[test]
