@@ -127,179 +127,89 @@ fn replies_are_told_apart() {
     assert!(matches!(replies[5], Reply::TryStream(outcome) if outcome.value.is_some()));
 }
 
+/// A wrong method, and a part of what its fault says.
+const WRONG: &[(&str, &str)] = &[
+    (r##"#[on("a")] fn a(&self) {}"##, "write `async fn a`"),
+    (r##"#[on("a")] async fn a(self) {}"##, "borrows its agent"),
+    (
+        r##"#[on("a")] async fn a(&'static self) {}"##,
+        "leave the lifetime out",
+    ),
+    (r##"#[on("a")] async fn a<'a>(&'a self) {}"##, "no generics"),
+    (r##"#[on("a")] async fn a() {}"##, "needs its agent"),
+    (r##"#[on("a")] const fn a(&self) {}"##, "not `const`"),
+    (r##"#[on("a")] extern "C" fn a(&self) {}"##, "no ABI"),
+    (
+        r##"#[on("a")] async unsafe fn a(&self) {}"##,
+        "not `unsafe`",
+    ),
+    (
+        r##"#[on("a")] async fn a(&self, ctx: &mut Context<Self>) {}"##,
+        "write `&Context<Self>`",
+    ),
+    (
+        r##"#[on("a")] async fn a(&mut self, ctx: Context<Self>) {}"##,
+        "write `ctx: &mut Context<Self>`",
+    ),
+    (
+        r##"#[on("a")] async fn a(&mut self, ctx: &mut Context<Other>) {}"##,
+        "its own agent's",
+    ),
+    (
+        r##"#[on("a")] async fn a(&self, a: u8, b: u8) {}"##,
+        "second payload",
+    ),
+    (
+        r##"#[on("a")] async fn a(&self, name: &str) {}"##,
+        "write `name: String`",
+    ),
+    (
+        r##"#[on("a")] async fn a(&self, e: &Envelope) {}"##,
+        "write `e: Envelope`",
+    ),
+    (
+        r##"#[on("a")] async fn a(&self) -> impl Stream<Item = u8> {}"##,
+        "leave `async` out",
+    ),
+    (
+        r##"#[on("a")] fn a(&self) -> impl Stream {}"##,
+        "what it yields",
+    ),
+    (
+        r##"#[on("a")] async fn a(&self) -> Vec<&str> {}"##,
+        "owns its parts",
+    ),
+    (
+        r##"#[on("a")] async fn a(&self) -> Result<impl Clone> {}"##,
+        "named type",
+    ),
+    (
+        r##"#[on_start] async fn a(&mut self, n: u8) {}"##,
+        "no message here",
+    ),
+    (
+        r##"#[on_stop] async fn a(&mut self) -> u8 {}"##,
+        "nothing or `Result<()>`",
+    ),
+    (
+        r##"#[on_start] fn a(&mut self) {}"##,
+        "stands on an async method",
+    ),
+    (
+        r##"#[on_start] #[on("a")] async fn a(&mut self) {}"##,
+        "`#[on_start]` already",
+    ),
+    (r##"#[on("a")] const A: u8 = 1;"##, "stands on a method"),
+    (
+        r##"#[cfg_attr(x, on("a"))] async fn a(&self) {}"##,
+        "cannot be conditional",
+    ),
+];
+
 #[test]
 fn each_wrong_signature_is_one_fault() {
-    for (method, part) in [
-        (
-            parse_quote!(
-                #[on("a")]
-                fn a(&self) {}
-            ),
-            "write `async fn a`",
-        ),
-        (
-            parse_quote!(
-                #[on("a")]
-                async fn a(self) {}
-            ),
-            "borrows its agent",
-        ),
-        (
-            parse_quote!(
-                #[on("a")]
-                async fn a(&'static self) {}
-            ),
-            "leave the lifetime out",
-        ),
-        (
-            parse_quote!(
-                #[on("a")]
-                async fn a<'a>(&'a self) {}
-            ),
-            "no generics",
-        ),
-        (
-            parse_quote!(
-                #[on("a")]
-                async fn a() {}
-            ),
-            "needs its agent",
-        ),
-        (
-            parse_quote!(
-                #[on("a")]
-                const fn a(&self) {}
-            ),
-            "not `const`",
-        ),
-        (
-            parse_quote!(
-                #[on("a")]
-                extern "C" fn a(&self) {}
-            ),
-            "no ABI",
-        ),
-        (
-            parse_quote!(
-                #[on("a")]
-                async unsafe fn a(&self) {}
-            ),
-            "not `unsafe`",
-        ),
-        (
-            parse_quote!(
-                #[on("a")]
-                async fn a(&self, ctx: &mut Context<Self>) {}
-            ),
-            "write `&Context<Self>`",
-        ),
-        (
-            parse_quote!(
-                #[on("a")]
-                async fn a(&mut self, ctx: Context<Self>) {}
-            ),
-            "write `ctx: &mut Context<Self>`",
-        ),
-        (
-            parse_quote!(
-                #[on("a")]
-                async fn a(&mut self, ctx: &mut Context<Other>) {}
-            ),
-            "its own agent's",
-        ),
-        (
-            parse_quote!(
-                #[on("a")]
-                async fn a(&self, a: u8, b: u8) {}
-            ),
-            "second payload",
-        ),
-        (
-            parse_quote!(
-                #[on("a")]
-                async fn a(&self, name: &str) {}
-            ),
-            "write `name: String`",
-        ),
-        (
-            parse_quote!(
-                #[on("a")]
-                async fn a(&self, e: &Envelope) {}
-            ),
-            "write `e: Envelope`",
-        ),
-        (
-            parse_quote!(
-                #[on("a")]
-                async fn a(&self) -> impl Stream<Item = u8> {}
-            ),
-            "leave `async` out",
-        ),
-        (
-            parse_quote!(
-                #[on("a")]
-                fn a(&self) -> impl Stream {}
-            ),
-            "what it yields",
-        ),
-        (
-            parse_quote!(
-                #[on("a")]
-                async fn a(&self) -> Vec<&str> {}
-            ),
-            "owns its parts",
-        ),
-        (
-            parse_quote!(
-                #[on("a")]
-                async fn a(&self) -> Result<impl Clone> {}
-            ),
-            "named type",
-        ),
-        (
-            parse_quote!(
-                #[on_start]
-                async fn a(&mut self, n: u8) {}
-            ),
-            "no message here",
-        ),
-        (
-            parse_quote!(
-                #[on_stop]
-                async fn a(&mut self) -> u8 {}
-            ),
-            "nothing or `Result<()>`",
-        ),
-        (
-            parse_quote!(
-                #[on_start]
-                fn a(&mut self) {}
-            ),
-            "stands on an async method",
-        ),
-        (
-            parse_quote!(
-                #[on_start]
-                #[on("a")]
-                async fn a(&mut self) {}
-            ),
-            "`#[on_start]` already",
-        ),
-        (
-            parse_quote!(
-                #[on("a")]
-                const A: u8 = 1;
-            ),
-            "stands on a method",
-        ),
-        (
-            parse_quote!(
-                #[cfg_attr(x, on("a"))]
-                async fn a(&self) {}
-            ),
-            "cannot be conditional",
-        ),
-    ] {
+    for (method, part) in WRONG {
+        let method = syn::parse_str(method).unwrap();
         let text = fault(method);
         assert!(text.contains(part), "{text:?} should contain {part:?}");
     }

@@ -204,6 +204,10 @@ impl Mailbox {
     }
 
     /// Lets nobody in any more, and gives back whatever waits, also in line.
+    #[expect(
+        clippy::vec_box,
+        reason = "a delivery stays where it is on its whole way: only its address moves"
+    )]
     pub(crate) fn close(&self) -> Vec<Box<Delivery>> {
         let mut state = self.state();
         state.closed = true;

@@ -243,9 +243,8 @@ async fn side_by_side<A: Agent>(
         }
         turns = 0;
         let takes_more = crash.is_none() && running.len() < limit;
-        match wait(instance, &mut running, takes_more && !blocked(batch)).await {
-            Some(ended) => crash = crash.or(ended.err()),
-            None => {}
+        if let Some(ended) = wait(instance, &mut running, takes_more && !blocked(batch)).await {
+            crash = crash.or(ended.err());
         }
         if crash.is_none() && running.len() < limit {
             next = next_shared(instance, batch);

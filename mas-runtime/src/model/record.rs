@@ -151,7 +151,7 @@ pub fn decode_envelope(bytes: &[u8], clock: &dyn Clock) -> Result<Envelope, Reco
     Ok(envelope)
 }
 
-/// The moment on the monotonic clock that a wall-clock time stands for now; the past is now.
+/// The moment on the monotonic clock of a wall-clock time; the past is the present moment.
 fn moment_of(unix_ms: u64, clock: &dyn Clock) -> Moment {
     clock.now() + Duration::from_millis(unix_ms).saturating_sub(clock.unix())
 }

@@ -60,7 +60,7 @@ pub struct Runtime {
 }
 
 pub(crate) struct Inner {
-    me: Weak<Inner>,
+    me: Weak<Self>,
     id: RuntimeId,
     core: Core,
     open: AtomicBool,

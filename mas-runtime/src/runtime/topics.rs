@@ -20,7 +20,7 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Node {
-    words: BTreeMap<String, Node>,
+    words: BTreeMap<String, Self>,
     /// Who subscribes to just what leads here.
     here: BTreeSet<AgentId>,
     /// Who subscribes to all that is below.

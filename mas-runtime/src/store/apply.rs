@@ -112,9 +112,7 @@ impl<I: Index + ?Sized> Draft<'_, '_, I> {
                 delivery.history = latest(&delivery.history, Some(reason));
                 self.put_delivery(agent, *lane, *seq, &delivery);
             }
-            Op::InboxBury { agent, lane, seq, reason, at_unix_ms } => {
-                self.bury(agent, (*lane, *seq), reason, *at_unix_ms)?;
-            }
+            Op::InboxBury { agent, lane, seq, reason, at_unix_ms } => self.bury(agent, (*lane, *seq), reason, *at_unix_ms)?,
             Op::DeadPut { agent, id, envelope, reason, at_unix_ms, attempts, history } => {
                 let delivery = Delivery { attempts: *attempts, not_before_unix_ms: 0, history: latest(history, None) };
                 self.put_dead(agent, (*id, envelope), delivery, reason, *at_unix_ms);
@@ -146,9 +144,7 @@ impl<I: Index + ?Sized> Draft<'_, '_, I> {
             }
             Op::AgentRemove { agent } => self.changes.remove(keys::directory(agent)),
             Op::AgentErase { agent } => self.erase(agent)?,
-            Op::JournalAppend { journal, bytes, expected_end } => {
-                self.journal(journal, bytes, *expected_end)?;
-            }
+            Op::JournalAppend { journal, bytes, expected_end } => self.journal(journal, bytes, *expected_end)?,
             Op::SecretPut { name, bytes } => {
                 self.changes.put(keys::secret(name), record::encode_payload(bytes));
             }
