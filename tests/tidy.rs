@@ -472,7 +472,7 @@ fn every_crate_comes_from_crates_io() {
         for (number, line) in source::read(&path).lines().enumerate() {
             let line = line.trim();
             let key = line.split('=').next().unwrap_or_default().trim();
-            let table = line.starts_with("[source") || line.starts_with("[registr");
+            let table = line.starts_with("[source.") || line.starts_with("[registr");
             if table || ["replace-with", "registry", "registry-index"].contains(&key) {
                 breaches.push(format!("{}:{}: {line}", path.display(), number + 1));
             }
