@@ -367,3 +367,54 @@ async fn a_repeated_ask_of_a_rerun_handler_is_answered_from_what_was_kept() {
     assert_eq!(system.ledger.total().await.unwrap(), [1], "booked once");
     assert_eq!(system.attempts(), 1);
 }
+
+#[tokio::test]
+async fn an_ask_that_waits_in_the_inbox_of_an_agent_that_stops_is_told() {
+    let system = system(MemoryEngine::new(), 0).await;
+    let slow = tokio::spawn(system.ledger.slow(1));
+    let waiting = tokio::spawn(system.ledger.book(2));
+    system.kit.advance(Duration::from_millis(100)).await;
+    let before = system.kit.now();
+    system.ledger.stop().await.unwrap();
+    slow.await.unwrap().unwrap();
+    let error = waiting.await.unwrap().unwrap_err();
+    assert!(
+        matches!(&error, AskError::Failed(f) if f.code == FailureCode::STOPPED),
+        "{error:?}"
+    );
+    assert!(system.kit.now().since(before) < secs(5));
+}
+
+#[tokio::test]
+async fn a_message_that_nobody_handles_does_not_block_the_outbox() {
+    #[agent(id = "speaker", durable)]
+    struct Speaker;
+
+    #[agent]
+    impl Speaker {
+        #[on("speak")]
+        async fn speak(&mut self, ctx: &mut Context<Self>) -> Result<()> {
+            ctx.tell("copy", "no.such.type", &1).await?;
+            ctx.tell("copy", "copied", &2_u32).await?;
+            Ok(())
+        }
+    }
+
+    let system = system(MemoryEngine::new(), 0).await;
+    let speaker = system.kit.spawn(Speaker).await.unwrap();
+    speaker.speak().await.unwrap();
+    system.kit.advance(secs(5)).await;
+    assert_eq!(system.copy.total().await.unwrap(), [2]);
+    let letters = system.kit.dead_letters().list(10).await.unwrap();
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert!(letters[0].reason.contains("no handler"), "{letters:?}");
+}
+
+#[tokio::test]
+async fn two_poison_messages_do_not_end_the_agent() {
+    let system = system(MemoryEngine::new(), 0).await;
+    let (one, other) = futures_util::join!(system.ledger.panic(), system.ledger.panic());
+    assert!(one.is_err() && other.is_err());
+    assert_eq!(system.attempts(), 6);
+    assert_eq!(system.ledger.book(1).await.unwrap(), 1, "it lives");
+}

@@ -62,7 +62,10 @@ async fn an_agent_that_floods_its_own_mailbox_is_told_at_once() {
     let before = kit.now();
     let sent = slow.flood(1_000).await.unwrap();
     assert_eq!(sent, 16, "as many as there is room for");
-    assert!(kit.now().since(before) < secs(1), "it does not wait for itself");
+    assert!(
+        kit.now().since(before) < secs(1),
+        "it does not wait for itself"
+    );
     log.arrives(16).await;
 }
 

@@ -557,3 +557,118 @@ async fn two_runtimes_in_one_process_do_not_meet() {
     fragile.get().await.unwrap();
     one.shutdown().await.unwrap();
 }
+
+#[tokio::test]
+async fn an_update_may_look_at_the_state_and_not_update_inside() {
+    #[agent(state = Kept)]
+    struct Nested;
+
+    #[agent]
+    impl Nested {
+        #[on("look")]
+        async fn look(&mut self, ctx: &mut Context<Self>) -> u32 {
+            ctx.update_state(|kept| kept.value = 3);
+            ctx.update_state(|kept| kept.value += ctx.state().value);
+            ctx.state().value
+        }
+
+        #[on("look.shared")]
+        async fn look_shared(&self, ctx: &Context<Self>) -> u32 {
+            ctx.update_state(|kept| kept.value += ctx.state().value);
+            ctx.state().value
+        }
+
+        #[on("nest")]
+        async fn nest(&self, ctx: &Context<Self>) {
+            ctx.update_state(|_| ctx.update_state(|kept| kept.value = 0));
+        }
+    }
+
+    let kit = TestKit::start().await;
+    let nested = kit.spawn(Nested).await.unwrap();
+    assert_eq!(nested.look().await.unwrap(), 6);
+    assert_eq!(nested.look_shared().await.unwrap(), 12);
+    let error = nested.nest().await.unwrap_err();
+    assert!(
+        error.to_string().contains("inside `update_state`"),
+        "{error}"
+    );
+    assert_eq!(nested.look_shared().await.unwrap(), 24);
+}
+
+#[tokio::test]
+async fn an_agent_may_stop_itself_while_it_starts() {
+    #[agent]
+    struct Shy;
+
+    #[agent]
+    impl Shy {
+        #[on_start]
+        async fn starting(&mut self, ctx: &mut Context<Self>) {
+            ctx.stop();
+        }
+
+        #[on("ping")]
+        async fn ping(&self) {}
+    }
+
+    let kit = TestKit::start().await;
+    let shy = kit.spawn(Shy).await.unwrap();
+    kit.advance(secs(1)).await;
+    assert!(shy.ping().await.is_err(), "it has stopped");
+}
+
+#[tokio::test]
+async fn a_stop_is_not_taken_back_by_a_sibling_that_restarts() {
+    #[agent(strategy = "one_for_all")]
+    struct Head;
+
+    #[agent]
+    impl Head {
+        #[on_start]
+        async fn starting(&mut self, ctx: &mut Context<Self>) -> Result<()> {
+            ctx.spawn_as("limb-1", Limb).await?;
+            ctx.spawn_as("limb-2", Limb).await?;
+            Ok(())
+        }
+
+        #[on("ping")]
+        async fn ping(&self) {}
+    }
+
+    #[agent]
+    struct Limb;
+
+    #[agent]
+    impl Limb {
+        #[on("sleep")]
+        async fn sleep(&mut self) {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+        }
+
+        #[on("panic")]
+        async fn panic(&mut self) {
+            panic!("limb");
+        }
+    }
+
+    let kit = TestKit::start().await;
+    kit.spawn(Head).await.unwrap();
+    let limb = |id| LimbRef::attach(kit.runtime(), id).unwrap();
+    limb("limb-2").sleep().tell().await.unwrap();
+    kit.advance(Duration::from_millis(10)).await;
+    let two = limb("limb-2");
+    let stopping = tokio::spawn(async move { two.stop().await });
+    kit.advance(Duration::from_millis(10)).await;
+    let _ = limb("limb-1").panic().await;
+    let before = kit.now();
+    stopping.await.unwrap().unwrap();
+    assert!(kit.now().since(before) < secs(11));
+    assert!(
+        kit.agent("limb-2")
+            .unwrap()
+            .ask::<()>("panic", &())
+            .await
+            .is_err()
+    );
+}

@@ -17,7 +17,7 @@ use super::launch::{Source, Spawn, Start, spawning};
 use super::port::Order;
 use super::query::{AgentRecord, Query};
 use super::send::{Ask, AskStream, Draft, Handle, Tell};
-use super::state::{DraftState, Snapshot, StateCell};
+use super::state::{DraftState, Snapshot, StateCell, Updating};
 use super::timers::{self, TimerHandle};
 use super::turn::Turn;
 use crate::model::{
@@ -110,7 +110,12 @@ impl<A> Context<A> {
         A: Agent,
     {
         let (value, refused) = if self.turn.cause.is_exclusive() {
-            self.with_draft(|draft| self.cell().update(draft, change))
+            let _updating = Updating::begin();
+            // No lock is held while the closure runs: it may look at the state as it was before.
+            let mut draft = self.with_draft(|draft| draft.fork());
+            let updated = self.cell().update(&mut draft, change);
+            self.with_draft(|own| *own = draft);
+            updated
         } else {
             self.update_shared(change)
         };

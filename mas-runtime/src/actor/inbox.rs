@@ -14,6 +14,8 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::delivery::{Answer, Asker, Delivery};
+use super::error::ended;
+use super::event::EndReason;
 use super::host::{Core, Host};
 use super::port::Port;
 use crate::model::limits::{
@@ -81,18 +83,28 @@ impl Window {
             host,
             port: OnceLock::new(),
             capacity,
-            room: Semaphore::new(INBOX_ENTRIES_MAX),
+            // Nobody gets in before it is known what is in it already.
+            room: Semaphore::new(0),
             state: Mutex::default(),
         }
     }
 
-    /// Joins the window to its port, loads what is remembered, and begins to load what waits.
+    /// Its agent has ended: whoever waits, for an answer or for room, hears so.
+    pub(crate) fn close(&self, reason: &EndReason) {
+        self.room.close();
+        let askers = std::mem::take(&mut self.state().askers);
+        for asker in askers.into_values().flatten() {
+            asker.answer(Err(ended(&self.agent, reason)));
+        }
+    }
+
+    /// Joins the window to its port, loads what is remembered, and begins to load what waits. Before any instance runs:
+    /// what comes meanwhile waits for room, and is handled behind what is on disk.
     pub(crate) async fn open(self: &Arc<Self>, port: &Arc<Port>) -> Result<(), StoreError> {
         let _ = self.port.set(Arc::downgrade(port));
         let engine = &self.host.core().engine;
         let waiting: u64 = engine.inbox_counts(&self.agent).await?.iter().sum();
         let taken = usize::try_from(waiting).unwrap_or(usize::MAX);
-        self.room.forget_permits(taken.min(INBOX_ENTRIES_MAX));
         let mut after = None;
         loop {
             let page = engine.dedup_page(&self.agent, after, PAGE).await?;
@@ -104,6 +116,8 @@ impl Window {
             }
         }
         self.state().more = waiting > 0;
+        self.room
+            .add_permits(INBOX_ENTRIES_MAX.saturating_sub(taken));
         self.refill_if_low();
         Ok(())
     }
@@ -313,7 +327,11 @@ impl Window {
         self.host.core().tasks.spawn(async move {
             if let Err(error) = window.refill().await {
                 tracing::error!(agent = %window.agent, %error, "the inbox can't be read: trying again");
-                window.state().refilling = false;
+                {
+                    let mut state = window.state();
+                    state.refilling = false;
+                    state.more = true;
+                }
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 window.refill_if_low();
             }

@@ -135,6 +135,17 @@ impl<A: Agent> Start<A> {
                 source: error,
             },
         })?;
+        // Before any instance runs: nothing new may overtake what is on disk, or be handled twice.
+        let restored = async {
+            if let Some(window) = &port.window {
+                window.open(&port).await?;
+            }
+            port.timers.restore().await
+        };
+        restored.await.map_err(|source| SpawnError::Store {
+            id: id.clone(),
+            source,
+        })?;
         let mut sources = Vec::with_capacity(self.instances);
         match self.source {
             Source::Factory(make) => {
@@ -157,16 +168,7 @@ impl<A: Agent> Start<A> {
                 return Err(SpawnError::Start { id, source });
             }
         }
-        let restored = async {
-            if let Some(window) = &port.window {
-                window.open(&port).await?;
-            }
-            port.timers.restore().await
-        };
-        restored.await.map_err(|source| SpawnError::Store {
-            id: port.id.clone(),
-            source,
-        })
+        Ok(())
     }
 }
 

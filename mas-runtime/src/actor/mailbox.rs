@@ -188,14 +188,12 @@ impl Mailbox {
         &self.wake
     }
 
-    /// Whom to wake from now on. A mailbox that holds something rings at once.
+    /// Whom to wake from now on. It is woken at once: there may be envelopes, or an order that nobody heard.
     pub(crate) fn attach(&self, bell: Arc<dyn Bell>) {
         let mut state = self.state();
         state.bell = Some(bell);
         self.wake.sleep();
-        if state.lanes.len() > 0 {
-            self.ring(state);
-        }
+        self.ring(state);
     }
 
     /// Wakes the consumer although nothing was put in: it has something else to look at.

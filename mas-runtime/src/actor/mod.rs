@@ -82,7 +82,9 @@ pub(crate) use delivery::{Asker, Delivery};
 pub(crate) use host::{Boxed, Core, DeadLetter, Host, Intercept, Options, Planned, Sending, Trace};
 pub(crate) use inbox::{Claim, Window};
 pub(crate) use launch::{Launch, Source, Start, furnish, spawning};
-pub(crate) use port::{Delivered, Port, Slot};
+#[cfg(any(test, feature = "testkit"))]
+pub(crate) use port::Slot;
+pub(crate) use port::{Delivered, Port};
 pub(crate) use send::{Draft, Handle};
 pub(crate) use supervisor::Supervisor;
 pub(crate) use turn::{NO_ID, Turn};

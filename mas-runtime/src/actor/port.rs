@@ -32,6 +32,7 @@ pub(crate) struct Port {
     next: AtomicUsize,
     end: Mutex<Option<EndReason>>,
     over: AtomicBool,
+    gone: AtomicBool,
     ended: Notify,
     lease: AtomicU64,
     inactive: AtomicBool,
@@ -50,12 +51,12 @@ pub(crate) struct Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     Run,
-    /// End after what runs now.
-    Stop,
-    /// End after what runs now, because the agent wants it.
-    Quit,
     /// End after what runs now, and start again.
     Restart,
+    /// End after what runs now, because the agent wants it.
+    Quit,
+    /// End after what runs now.
+    Stop,
 }
 
 /// What became of an envelope at the door.
@@ -100,6 +101,7 @@ impl Port {
             next: AtomicUsize::new(0),
             end: Mutex::new(None),
             over: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
             ended: Notify::new(),
             lease: AtomicU64::new(0),
             inactive: AtomicBool::new(false),
@@ -170,14 +172,19 @@ impl Port {
         }
         drop(end);
         self.over.store(true, Ordering::Release);
+    }
+
+    /// Notes that nobody finds it any more: its id may be taken again.
+    pub(crate) fn set_gone(&self) {
+        self.gone.store(true, Ordering::Release);
         self.ended.notify_waiters();
     }
 
-    /// Resolves when it has ended.
+    /// Resolves when it has ended, and its id may be taken again.
     pub(crate) async fn wait_end(&self) {
         loop {
             let notified = self.ended.notified();
-            if self.end().is_some() {
+            if self.gone.load(Ordering::Acquire) {
                 return;
             }
             notified.await;
@@ -203,15 +210,15 @@ impl Slot {
     pub(crate) fn order(&self) -> Order {
         match self.order.load(Ordering::Acquire) {
             0 => Order::Run,
-            1 => Order::Stop,
+            1 => Order::Restart,
             2 => Order::Quit,
-            _ => Order::Restart,
+            _ => Order::Stop,
         }
     }
 
-    /// Tells the instance, which looks when it has a moment.
+    /// Tells the instance, which looks when it has a moment. An order does not take back a stronger one.
     pub(crate) fn give(&self, order: Order) {
-        self.order.store(order as u8, Ordering::Release);
+        self.order.fetch_max(order as u8, Ordering::AcqRel);
         self.mailbox.nudge();
     }
 

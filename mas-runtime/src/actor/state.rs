@@ -6,9 +6,9 @@
 //! the one before it is stored, so that when one fails those after it fail, too, and the cell is loaded again.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::fmt;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -110,6 +110,8 @@ pub(crate) struct StateCell<S> {
     kept: bool,
     schema: u32,
     hooks: Option<Arc<Hooks>>,
+    /// Held while a `&self` handler changes the state, so that changes are submitted in their order.
+    order: Mutex<()>,
     inner: Mutex<Inner<S>>,
 }
 
@@ -127,6 +129,15 @@ pub(crate) struct DraftState<S> {
 }
 
 impl<S: AgentState> DraftState<S> {
+    /// The same draft once more.
+    pub(crate) fn fork(&self) -> Self {
+        Self {
+            base: self.base,
+            state: Arc::clone(&self.state),
+            changed: self.changed,
+        }
+    }
+
     pub(crate) fn snapshot(&self) -> Snapshot<S> {
         Snapshot(Arc::clone(&self.state))
     }
@@ -149,6 +160,7 @@ impl<S: AgentState> StateCell<S> {
             kept: declaration.stateful,
             schema: declaration.state_version,
             hooks: declaration.hooks.clone(),
+            order: Mutex::new(()),
             inner: Mutex::new(Inner {
                 current: Arc::new(S::fresh()),
                 version: 0,
@@ -178,6 +190,10 @@ impl<S: AgentState> StateCell<S> {
             Some(stored) => (self.read(&stored)?, stored.version),
         };
         let mut inner = self.inner();
+        if !inner.stale {
+            // Somebody else has loaded it meanwhile, and may have moved it since.
+            return Ok(());
+        }
         inner.current = Arc::new(current);
         inner.version = version;
         inner.stale = false;
@@ -246,6 +262,7 @@ impl<S: AgentState> StateCell<S> {
 
     /// Makes a draft current, and gives the operation that stores it, if it is kept and was changed.
     pub(crate) fn publish(&self, draft: &DraftState<S>) -> Result<Option<Op>, PublishError> {
+        let _order = self.order();
         let mut inner = self.inner();
         if inner.version != draft.base || inner.stale {
             return Err(PublishError::Moved);
@@ -264,26 +281,19 @@ impl<S: AgentState> StateCell<S> {
         change: impl FnOnce(&mut S) -> R,
         submit: impl FnOnce(Op) -> C,
     ) -> (R, Result<Option<C>, Failure>) {
-        let mut inner = self.inner();
-        let mut draft = DraftState {
-            base: inner.version,
-            state: Arc::clone(&inner.current),
-            changed: false,
-        };
-        // The lock is let go in good order before a panic goes on.
-        let (value, checked) =
-            match catch_unwind(AssertUnwindSafe(|| self.update(&mut draft, change))) {
-                Ok(updated) => updated,
-                Err(panic) => {
-                    drop(inner);
-                    resume_unwind(panic)
-                }
-            };
+        let _order = self.order();
+        let _updating = Updating::begin();
+        let mut draft = self.draft();
+        let (value, checked) = self.update(&mut draft, change);
         let stored = checked.and_then(|()| {
-            self.set(&mut inner, draft.state)
+            self.set(&mut self.inner(), draft.state)
                 .map_err(|error| self.not_encoded(&error))
         });
         (value, stored.map(|op| op.map(submit)))
+    }
+
+    fn order(&self) -> MutexGuard<'_, ()> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, inner: &mut Inner<S>, state: Arc<S>) -> Result<Option<Op>, CodecError> {
@@ -345,6 +355,31 @@ impl<S> fmt::Debug for StateCell<S> {
     }
 }
 
+thread_local! {
+    static UPDATING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// An update that runs on this thread. One inside another would wait for itself.
+pub(crate) struct Updating(());
+
+impl Updating {
+    /// # Panics
+    /// Inside another update: its handler fails, and says why.
+    pub(crate) fn begin() -> Self {
+        assert!(
+            !UPDATING.replace(true),
+            "`update_state` was called inside `update_state`: change all of it in one closure"
+        );
+        Self(())
+    }
+}
+
+impl Drop for Updating {
+    fn drop(&mut self) {
+        UPDATING.set(false);
+    }
+}
+
 /// A copy of a state, which need not be `Clone`.
 fn copy<S: AgentState>(state: &S) -> Result<S, CodecError> {
     S::decode(&state.encode()?)
@@ -354,6 +389,7 @@ fn copy<S: AgentState>(state: &S) -> Result<S, CodecError> {
 mod tests {
     use super::*;
     use serde::{Deserialize, Serialize};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
 
     #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
     struct Tally {

@@ -56,12 +56,15 @@ struct State {
     children: BTreeMap<AgentId, Vec<AgentId>>,
 }
 
+/// Messages over which an instance crashed that are remembered.
+const POISON_MAX: usize = 64;
+
 /// What is remembered of an instance.
 struct Record {
     member: Arc<dyn Member>,
     restarts: VecDeque<Moment>,
-    /// The message over which it crashed last: its repeats do not count as restarts.
-    poison: Option<MessageId>,
+    /// The messages over which it crashed lately: their repeats do not count as restarts.
+    poison: VecDeque<MessageId>,
     over: bool,
 }
 
@@ -109,7 +112,7 @@ impl Supervisor {
             .push(Record {
                 member,
                 restarts: VecDeque::new(),
-                poison: None,
+                poison: VecDeque::new(),
                 over: false,
             });
     }
@@ -232,8 +235,13 @@ impl Supervisor {
             .iter_mut()
             .find(|record| record.member.number() == member.number())?;
         let message = crash.and_then(|crash| crash.message);
-        let repeated = message.is_some() && message == record.poison;
-        record.poison = message;
+        let repeated = message.is_some_and(|message| record.poison.contains(&message));
+        if let Some(message) = message.filter(|_| !repeated) {
+            record.poison.push_back(message);
+            if record.poison.len() > POISON_MAX {
+                record.poison.pop_front();
+            }
+        }
         while let Some(first) = record.restarts.front()
             && now.since(*first) > RESTART_WINDOW
         {
@@ -302,8 +310,11 @@ impl Supervisor {
         let port = Arc::clone(member.port());
         self.stop_children(&port.id).await;
         Arc::clone(member).finish().await;
-        let left = slot_of(member).mailbox.close();
         let last = self.is_last(member);
+        if last {
+            port.set_end(reason.clone());
+        }
+        let left = slot_of(member).mailbox.close();
         let mut lost = Vec::new();
         for delivery in left {
             if last {
@@ -313,10 +324,7 @@ impl Supervisor {
             }
         }
         if last {
-            port.timers.close();
-            port.set_end(reason.clone());
-            self.forget(&port);
-            host.ended(&port, &reason);
+            self.gone(&host, &port, &reason);
         }
         for delivery in lost {
             give_back(&host, &port, delivery, &reason);
@@ -338,12 +346,10 @@ impl Supervisor {
         };
         if started.is_empty() {
             self.stop_children(&port.id).await;
+            port.set_end(reason.clone());
             let left = port.slots.iter().flat_map(|slot| slot.mailbox.close());
             let left: Vec<_> = left.collect();
-            port.timers.close();
-            port.set_end(reason.clone());
-            self.forget(port);
-            host.ended(port, &reason);
+            self.gone(&host, port, &reason);
             for delivery in left {
                 give_back(&host, port, delivery, &reason);
             }
@@ -367,6 +373,17 @@ impl Supervisor {
 
     fn mark_over(&self, member: &Arc<dyn Member>) {
         self.is_last(member);
+    }
+
+    /// An agent has ended: nobody finds it any more, and whoever waits for it hears so.
+    fn gone(&self, host: &Arc<dyn Host>, port: &Arc<Port>, reason: &EndReason) {
+        port.timers.close();
+        if let Some(window) = &port.window {
+            window.close(reason);
+        }
+        self.forget(port);
+        host.ended(port, reason);
+        port.set_gone();
     }
 
     /// Notes that an instance is over. True when no other of its id is left.
@@ -405,7 +422,9 @@ impl Supervisor {
         for member in port.slots.iter().filter_map(super::port::Slot::member) {
             member.kill();
         }
-        port.wait_end().await;
+        if tokio::time::timeout(grace, port.wait_end()).await.is_err() {
+            tracing::error!(agent = %port.id, "a handler blocks its thread: it can't be cut off, and is left behind");
+        }
     }
 
     fn stop_children<'a>(self: &'a Arc<Self>, parent: &'a AgentId) -> Boxed<'a, ()> {

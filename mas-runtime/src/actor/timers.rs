@@ -102,7 +102,7 @@ impl Timers {
     fn begin(self: &Arc<Self>, timer: u64, due_unix_ms: u64, record: Bytes) {
         let timers = Arc::clone(self);
         let mut running = self.running();
-        if running.closed {
+        if running.closed || running.by_number.contains_key(&timer) {
             return;
         }
         let task = self.host.core().tasks.spawn(async move {

@@ -161,8 +161,12 @@ mod tests {
         graph.begin(ask("b", "a", false, false)).unwrap();
         assert!(graph.begin(ask("a", "a", false, false)).is_ok());
         assert!(
-            graph.begin(ask("b", "a", false, true)).is_err(),
-            "it needs a for itself while a's handler waits for b"
+            graph.begin(ask("b", "a", false, true)).is_ok(),
+            "b goes on answering a, whose handler then ends"
+        );
+        assert!(
+            graph.begin(ask("b", "a", true, true)).is_err(),
+            "it needs a for itself, whose handler waits for b, which it holds"
         );
     }
 

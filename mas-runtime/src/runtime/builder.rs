@@ -149,6 +149,7 @@ impl Builder {
         let inner = Arc::new_cyclic(|me| Inner {
             me: me.clone(),
             id: RuntimeId::new(&entropy),
+            started: clock.unix(),
             core: Core::new(clock, entropy, engine, self.options),
             open: AtomicBool::new(true),
             router: DashMap::new(),

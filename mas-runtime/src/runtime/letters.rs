@@ -10,7 +10,9 @@ use std::time::Duration;
 use super::Inner;
 use crate::actor::{Draft, EventKind, Handle, Host, SendError, Sending};
 use crate::model::limits::DEAD_LETTERS_MAX;
-use crate::model::{AgentId, Envelope, Error, MessageId, MessageType, Result, decode_envelope};
+use crate::model::{
+    AgentId, Envelope, Error, MessageId, MessageType, Result, decode_envelope, encode_envelope,
+};
 use crate::store::{Batch, DeadEntry, Op};
 
 /// Volatile letters are numbered from here on, so that their numbers never meet those of the engine.
@@ -164,21 +166,42 @@ impl DeadLetters {
             self.send_again(envelope).await?;
             return self.remove(number).await;
         }
-        let lane = envelope.meta.priority;
-        let mut batch = Batch::new().with(Op::DeadRetry {
-            seq: number,
-            agent: entry.agent.clone(),
-            lane,
-        });
-        // It is remembered as handled, since it was given up on: it must be handled after all.
-        batch.push(Op::DedupRemove {
-            agent: entry.agent.clone(),
-            id: entry.id,
-        });
-        engine.commit(batch).await?;
+        self.append_again(&entry, envelope).await
+    }
+
+    /// Moves a letter back into its inbox. Its deadline has passed long since, and it is remembered as handled, since it was
+    /// given up on: both are forgotten.
+    async fn append_again(&self, entry: &DeadEntry, mut envelope: Envelope) -> Result<()> {
+        let core = &self.inner.core;
         let port = self.inner.port(&entry.agent);
-        if let Some(window) = port.and_then(|port| port.window.clone()) {
+        let window = port.and_then(|port| port.window.clone());
+        if window
+            .as_ref()
+            .is_some_and(|window| !window.try_make_room())
+        {
+            let text = format!("the inbox of `{}` is full: try again later", entry.agent);
+            return Err(Error::msg(text));
+        }
+        if let Some(window) = &window {
             window.unsee(entry.id);
+        }
+        envelope.meta.deadline = None;
+        envelope.meta.expects_reply = false;
+        let stored = encode_envelope(&mut envelope, &*core.clock, usize::MAX)?;
+        let batch = Batch::new()
+            .with(Op::DeadRemove { seq: entry.seq })
+            .with(Op::DedupRemove {
+                agent: entry.agent.clone(),
+                id: entry.id,
+            })
+            .with(Op::InboxAppend {
+                agent: entry.agent.clone(),
+                lane: envelope.meta.priority,
+                id: entry.id,
+                envelope: stored,
+            });
+        core.engine.commit(batch).await?;
+        if let Some(window) = window {
             window.missed();
         }
         Ok(())

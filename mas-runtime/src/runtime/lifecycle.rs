@@ -104,6 +104,13 @@ impl Inner {
         port: &Arc<Port>,
         started: Result<(), SpawnError>,
     ) -> Result<Arc<Port>, SpawnError> {
+        let started = started.and_then(|()| {
+            if self.is_open() {
+                Ok(())
+            } else {
+                Err(SpawnError::ShutDown)
+            }
+        });
         match started {
             Ok(()) => {
                 port.renew(self.core.clock.now());

@@ -62,6 +62,8 @@ pub struct Runtime {
 pub(crate) struct Inner {
     me: Weak<Self>,
     id: RuntimeId,
+    /// When it started, on the wall clock.
+    started: Duration,
     core: Core,
     open: AtomicBool,
     router: DashMap<AgentId, Arc<Port>>,

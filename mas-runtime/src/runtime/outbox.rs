@@ -127,9 +127,11 @@ impl Outboxes {
 
 /// Brings one sender's entries on their way until none is left.
 async fn work(inner: &Arc<Inner>, sender: &AgentId, notify: &Notify) {
+    // What was handed over and is still in the outbox, because it could not be taken out.
+    let mut sent = BTreeSet::new();
     loop {
-        let waits = match pass(inner, sender).await {
-            Ok(()) => Duration::from_secs(5),
+        let waits = match pass(inner, sender, &mut sent).await {
+            Ok(()) => Duration::from_millis(500),
             Err(error) => {
                 tracing::warn!(agent = %sender, %error, "the outbox can't be worked on: trying again");
                 Duration::from_secs(1)
@@ -150,7 +152,11 @@ enum Stays {
 }
 
 /// One pass over an outbox.
-async fn pass(inner: &Arc<Inner>, sender: &AgentId) -> Result<(), StoreError> {
+async fn pass(
+    inner: &Arc<Inner>,
+    sender: &AgentId,
+    sent: &mut BTreeSet<u64>,
+) -> Result<(), StoreError> {
     let mut after = 0;
     let mut blocked = BTreeSet::new();
     loop {
@@ -160,6 +166,10 @@ async fn pass(inner: &Arc<Inner>, sender: &AgentId) -> Result<(), StoreError> {
         };
         after = last.seq;
         for entry in page {
+            if sent.contains(&entry.seq) {
+                take_out(inner, sender, entry.seq, sent).await;
+                continue;
+            }
             let envelope = match decode_envelope(&entry.envelope, &*inner.core.clock) {
                 Ok(envelope) => envelope,
                 Err(error) => {
@@ -171,7 +181,7 @@ async fn pass(inner: &Arc<Inner>, sender: &AgentId) -> Result<(), StoreError> {
             if blocked.contains(&target) {
                 continue;
             }
-            if let Err(Stays::Blocked) = send(inner, sender, &entry, envelope).await {
+            if let Err(Stays::Blocked) = send(inner, sender, &entry, envelope, sent).await {
                 blocked.insert(target);
             }
         }
@@ -184,10 +194,13 @@ async fn send(
     sender: &AgentId,
     entry: &OutboxEntry,
     envelope: Envelope,
+    sent: &mut BTreeSet<u64>,
 ) -> Result<(), Stays> {
     let id = envelope.id;
     let target = envelope.target.clone();
-    let age = inner.core.clock.unix().saturating_sub(id.unix());
+    // A target has its time to be spawned after a restart, too.
+    let since = id.unix().max(inner.started);
+    let age = inner.core.clock.unix().saturating_sub(since);
     let remove = Op::OutboxRemove {
         agent: sender.clone(),
         seq: entry.seq,
@@ -215,26 +228,55 @@ async fn send(
         };
     }
     let to = Arc::clone(&draft.to);
-    let sent = match inner.send(&to, draft) {
+    let handed = match inner.send(&to, draft) {
         Sending::Done(done) => done,
         Sending::Wait(wait) => wait.await,
     };
-    match sent {
+    match handed {
         Ok(()) => {
-            if let Err(error) = inner.core.engine.commit(Batch::new().with(remove)).await {
-                tracing::warn!(agent = %sender, %error, "a sent entry is still in the outbox");
-            }
-            inner.outboxes.left(sender);
+            sent.insert(entry.seq);
+            take_out(inner, sender, entry.seq, sent).await;
             Ok(())
         }
-        Err(error @ (SendError::UnknownMessageType { .. } | SendError::Payload(_))) => {
-            if let Ok(envelope) = decode_envelope(&entry.envelope, &*inner.core.clock) {
-                bury(inner, sender, entry, Some(envelope), error.to_string()).await;
-            }
-            Ok(())
-        }
-        Err(error) => Err(inner.keep(&target, &error)),
+        Err(error) => lasting(inner, sender, entry, &target, error).await,
     }
+}
+
+/// Takes an entry out that was handed over.
+async fn take_out(inner: &Arc<Inner>, sender: &AgentId, seq: u64, sent: &mut BTreeSet<u64>) {
+    let remove = Op::OutboxRemove {
+        agent: sender.clone(),
+        seq,
+    };
+    match inner.core.engine.commit(Batch::new().with(remove)).await {
+        Ok(_) | Err(CommitError::Gone { .. }) => {
+            sent.remove(&seq);
+            inner.outboxes.left(sender);
+        }
+        Err(error) => {
+            tracing::warn!(agent = %sender, %error, "a sent entry is still in the outbox");
+        }
+    }
+}
+
+/// An entry that will never be taken is given up; any other stays.
+async fn lasting(
+    inner: &Arc<Inner>,
+    sender: &AgentId,
+    entry: &OutboxEntry,
+    target: &AgentId,
+    error: SendError,
+) -> Result<(), Stays> {
+    if !matches!(
+        error,
+        SendError::UnknownMessageType { .. } | SendError::Payload(_)
+    ) {
+        return Err(inner.keep(target, &error));
+    }
+    if let Ok(envelope) = decode_envelope(&entry.envelope, &*inner.core.clock) {
+        bury(inner, sender, entry, Some(envelope), error.to_string()).await;
+    }
+    Ok(())
 }
 
 impl Inner {
@@ -253,6 +295,8 @@ fn draft_of(inner: &Arc<Inner>, envelope: Envelope) -> Draft {
         host,
     });
     let mut draft = Draft::new(to, None);
+    // A target without room holds up its own entries only.
+    draft.try_now = true;
     draft.letter.envelope.id = envelope.id;
     draft.letter.envelope.sender = envelope.sender;
     draft.letter.envelope.message_type = envelope.message_type;

@@ -124,7 +124,7 @@ impl Inner {
                 self.dropped(delivery);
                 Sending::Done(Ok(()))
             }
-            Delivered::Closed(delivery) => Sending::Done(self.closed(port, delivery)),
+            Delivered::Closed(delivery) => Sending::Done(self.again(port, delivery)),
             // Only the handler that waits could make room: it would wait for ever.
             Delivered::Wait(line) if turn.is_some_and(|turn| turn.is_alone_in(port)) => {
                 Sending::Done(line.leave().map_or(Ok(()), |delivery| Err(full(delivery))))
@@ -135,10 +135,27 @@ impl Inner {
                 Sending::Wait(Box::pin(async move {
                     match line.await {
                         Ok(()) => Ok(()),
-                        Err(delivery) => inner.closed(&port, delivery),
+                        Err(delivery) => inner.again(&port, delivery),
                     }
                 }))
             }
+        }
+    }
+
+    /// An instance ended before it took the message: another may.
+    fn again(&self, port: &Port, delivery: Box<Delivery>) -> Result<(), SendError> {
+        if port.has_ended() {
+            return self.closed(port, delivery);
+        }
+        match port.deliver(delivery, false) {
+            Delivered::Accepted => Ok(()),
+            Delivered::Refused(delivery) => Err(full(delivery)),
+            Delivered::Wait(line) => line.leave().map_or(Ok(()), |delivery| Err(full(delivery))),
+            Delivered::Dropped(delivery) => {
+                self.dropped(delivery);
+                Ok(())
+            }
+            Delivered::Closed(delivery) => self.closed(port, delivery),
         }
     }
 
@@ -194,10 +211,7 @@ impl Inner {
                 window.try_make_room()
             };
             if !room {
-                return Err(SendError::InboxFull {
-                    target: port.id.clone(),
-                    entries: INBOX_ENTRIES_MAX,
-                });
+                return Err(no_room(&port));
             }
             let (mut delivery, _) = Self::make(draft, route);
             let stored = inner.settle_envelope(&mut delivery.envelope);
@@ -371,6 +385,19 @@ fn route(port: &Port, draft: &Draft) -> Result<Route, SendError> {
         });
     }
     Ok(route)
+}
+
+/// Why an inbox took nothing.
+fn no_room(port: &Port) -> SendError {
+    let target = port.id.clone();
+    match port.end() {
+        None => SendError::InboxFull {
+            target,
+            entries: INBOX_ENTRIES_MAX,
+        },
+        Some(EndReason::Stopped) => SendError::Stopped { target },
+        Some(EndReason::Failed(_)) => SendError::Failed { target },
+    }
 }
 
 fn full(mut delivery: Box<Delivery>) -> SendError {
