@@ -400,14 +400,18 @@ async fn a_message_that_nobody_handles_does_not_block_the_outbox() {
         }
     }
 
-    let system = system(MemoryEngine::new(), 0).await;
-    let speaker = system.kit.spawn(Speaker).await.unwrap();
+    let kit = TestKit::start().await;
+    let speaker = kit.spawn(Speaker).await.unwrap();
     speaker.speak().await.unwrap();
-    system.kit.advance(secs(5)).await;
-    assert_eq!(system.copy.total().await.unwrap(), [2]);
-    let letters = system.kit.dead_letters().list(10).await.unwrap();
+    kit.advance(secs(5)).await;
+    let copy = kit.spawn(Copy).await.unwrap();
+    kit.advance(secs(5)).await;
+    assert_eq!(copy.total().await.unwrap(), [2]);
+    let letters = kit.dead_letters().list(10).await.unwrap();
     assert_eq!(letters.len(), 1, "{letters:?}");
     assert!(letters[0].reason.contains("no handler"), "{letters:?}");
+    // Once the target is known here, the handler hears of it at once.
+    assert!(speaker.speak().timeout(secs(30)).await.is_err());
 }
 
 #[tokio::test]

@@ -141,6 +141,15 @@ impl Draft {
             && !self.letter.asker.wants_reply()
             && !self.letter.asker.wants_stream();
         if staged && let Some(turn) = self.turn.take() {
+            if let Some(port) = self.to.host.port(&self.to.id)
+                && port.route(&self.letter.envelope.message_type).is_none()
+            {
+                return Sending::Done(Err(SendError::UnknownMessageType {
+                    target: self.to.id.clone(),
+                    message_type: self.letter.envelope.message_type,
+                    handled: port.table.message_types(),
+                }));
+            }
             if !self.to.host.outbox_has_room(&turn.agent) {
                 return Sending::Done(Err(SendError::OutboxFull {
                     sender: turn.agent.clone(),

@@ -281,8 +281,8 @@ impl<S: AgentState> StateCell<S> {
         change: impl FnOnce(&mut S) -> R,
         submit: impl FnOnce(Op) -> C,
     ) -> (R, Result<Option<C>, Failure>) {
-        let _order = self.order();
         let _updating = Updating::begin();
+        let _order = self.order();
         let mut draft = self.draft();
         let (value, checked) = self.update(&mut draft, change);
         let stored = checked.and_then(|()| {

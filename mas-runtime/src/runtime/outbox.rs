@@ -224,7 +224,7 @@ async fn send(
                 inner.outboxes.left(sender);
                 Ok(())
             }
-            Err(error) => Err(inner.keep(&target, &error)),
+            Err(error) => lasting(inner, sender, entry, &target, error).await,
         };
     }
     let to = Arc::clone(&draft.to);
