@@ -112,6 +112,7 @@ pub mod prelude;
 #[doc(hidden)]
 pub mod private;
 
+pub use futures_core::Stream;
 pub use mas_macros::{agent, on, on_any, on_start, on_stop};
 pub use mas_runtime::actor::{
     self, AgentRecord, AgentRef, AgentStatus, Ask, AskError, AskStream, Call, Context, Document,

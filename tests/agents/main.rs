@@ -2,6 +2,7 @@
 
 mod cycles;
 mod durable;
+mod floods;
 mod pools;
 mod sending;
 mod streams;

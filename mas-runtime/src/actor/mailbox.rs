@@ -316,6 +316,11 @@ impl Future for InLine {
 }
 
 impl InLine {
+    /// Leaves before it has entered: the delivery comes back.
+    pub(crate) fn leave(mut self) -> Option<Box<Delivery>> {
+        self.delivery.take()
+    }
+
     /// The first poll: room may have come up meanwhile.
     fn enter(
         &mut self,

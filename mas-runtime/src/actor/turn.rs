@@ -17,6 +17,7 @@ use super::agent::Route;
 use super::delivery::{Asker, Delivery};
 use super::error::SendError;
 use super::host::Host;
+use super::port::Port;
 use super::send::Draft;
 use crate::model::limits::{BUDGET_DEFAULT, HOPS_MAX};
 use crate::model::{AgentId, Envelope, Failure, MessageId, MessageType, Meta, Payload};
@@ -237,6 +238,11 @@ impl Turn {
             payload,
             meta,
         }
+    }
+
+    /// Whether nothing can be handled at this port before this turn is over.
+    pub(crate) fn is_alone_in(&self, port: &Port) -> bool {
+        self.agent == port.id && self.cause.is_exclusive() && port.slots.len() == 1
     }
 
     /// What is left of the budget.

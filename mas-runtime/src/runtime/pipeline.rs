@@ -107,6 +107,8 @@ impl Inner {
 
     /// Step 6, carry, to an agent without an inbox: into a mailbox.
     fn carry(&self, port: &Arc<Port>, draft: Draft, route: Route) -> Sending {
+        let mut draft = draft;
+        let turn = draft.turn.take();
         let (delivery, wait) = Self::make(draft, route);
         let delivery = match self.core.intercept.get() {
             None => delivery,
@@ -123,6 +125,10 @@ impl Inner {
                 Sending::Done(Ok(()))
             }
             Delivered::Closed(delivery) => Sending::Done(self.closed(port, delivery)),
+            // Only the handler that waits could make room: it would wait for ever.
+            Delivered::Wait(line) if turn.is_some_and(|turn| turn.is_alone_in(port)) => {
+                Sending::Done(line.leave().map_or(Ok(()), |delivery| Err(full(delivery))))
+            }
             Delivered::Wait(line) => {
                 let inner = self.me();
                 let port = Arc::clone(port);

@@ -26,7 +26,7 @@ fn main() {
         let worker = runtime.spawn(Worker).await?;
         worker.words();
         let _ = worker.id();
-        worker.process(3).await
+        Ok(worker.process(3).await?)
     };
     let _ = uses;
 }

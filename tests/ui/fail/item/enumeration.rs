@@ -20,7 +20,7 @@ fn main() {
     let uses = async |runtime: Runtime| -> Result<u8> {
         let _ = Worker::Busy;
         let worker: WorkerRef = runtime.spawn(Worker::Idle).await?;
-        worker.process(3).await
+        Ok(worker.process(3).await?)
     };
     let _ = uses;
 }

@@ -14,7 +14,8 @@ impl Worker {
 }
 
 fn main() {
-    let uses =
-        async |runtime: Runtime| -> Result<u8> { runtime.spawn(Worker).await?.process(3).await };
+    let uses = async |runtime: Runtime| -> Result<u8> {
+        Ok(runtime.spawn(Worker).await?.process(3).await?)
+    };
     let _ = uses;
 }

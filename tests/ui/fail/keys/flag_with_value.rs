@@ -17,7 +17,7 @@ impl Worker {
 fn main() {
     let uses = async |runtime: Runtime| -> Result<u8> {
         let worker: WorkerRef = runtime.spawn(Worker).await?;
-        worker.process(3).await
+        Ok(worker.process(3).await?)
     };
     let _ = uses;
 }

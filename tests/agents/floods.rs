@@ -1,0 +1,122 @@
+//! Senders that are faster than their receivers.
+
+use std::time::Duration;
+
+use mas::prelude::*;
+use mas::{Moment, SendError};
+
+#[agent(id = "slow", mailbox = 16)]
+struct Slow;
+
+#[agent]
+impl Slow {
+    #[on("take")]
+    async fn take(&mut self, number: u64, ctx: &mut Context<Self>) -> Result<()> {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        ctx.tell("log", "took", &number).await?;
+        Ok(())
+    }
+
+    #[on("flood")]
+    async fn flood(&mut self, count: u64, ctx: &mut Context<Self>) -> Result<u64> {
+        for number in 0..count {
+            match ctx.tell("slow", "take", &number).await {
+                Ok(()) => {}
+                Err(SendError::MailboxFull(_)) => return Ok(number),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(count)
+    }
+}
+
+#[tokio::test]
+async fn a_fast_sender_waits_and_nothing_is_reordered() {
+    let kit = TestKit::start().await;
+    let log = kit.probe("log").await.unwrap();
+    let slow = kit.spawn(Slow).await.unwrap();
+    let end: Moment = kit.now() + secs(60);
+    let mut sent = 0;
+    while kit.now() < end {
+        slow.take(sent).tell().await.unwrap();
+        sent += 1;
+    }
+    let taken = log.count() as u64;
+    // What waits: a full lane, a batch in hand, and the one that is being handled.
+    assert!(sent - taken <= 16 + 64 + 1, "{sent} sent, {taken} taken");
+    assert!(taken > 4_000, "only {taken} in a minute");
+    log.arrives(sent as usize).await;
+    let order: Vec<u64> = log.with(|seen| {
+        seen.iter()
+            .map(|envelope| envelope.payload.decode().unwrap())
+            .collect()
+    });
+    assert_eq!(order, (0..sent).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn an_agent_that_floods_its_own_mailbox_is_told_at_once() {
+    let kit = TestKit::start().await;
+    let log = kit.probe("log").await.unwrap();
+    let slow = kit.spawn(Slow).await.unwrap();
+    let before = kit.now();
+    let sent = slow.flood(1_000).await.unwrap();
+    assert_eq!(sent, 16, "as many as there is room for");
+    assert!(kit.now().since(before) < secs(1), "it does not wait for itself");
+    log.arrives(16).await;
+}
+
+#[tokio::test]
+async fn overflow_is_what_the_agent_declares() {
+    #[agent(id = "refuses", mailbox = 1, overflow = "refuse")]
+    struct Refuses;
+
+    #[agent(id = "drops-newest", mailbox = 1, overflow = "drop_newest")]
+    struct DropsNewest;
+
+    #[agent(id = "drops-oldest", mailbox = 1, overflow = "drop_oldest")]
+    struct DropsOldest;
+
+    macro_rules! takes {
+        ($agent:ident) => {
+            #[agent]
+            impl $agent {
+                #[on("take")]
+                async fn take(&mut self, number: u64, ctx: &mut Context<Self>) -> Result<()> {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    ctx.tell("log", "took", &number).await?;
+                    Ok(())
+                }
+            }
+        };
+    }
+    takes!(Refuses);
+    takes!(DropsNewest);
+    takes!(DropsOldest);
+
+    let kit = TestKit::start().await;
+    let log = kit.probe("log").await.unwrap();
+    let refuses = kit.spawn(Refuses).await.unwrap();
+    let newest = kit.spawn(DropsNewest).await.unwrap();
+    let oldest = kit.spawn(DropsOldest).await.unwrap();
+    refuses.take(0).tell().await.unwrap();
+    newest.take(10).tell().await.unwrap();
+    oldest.take(20).tell().await.unwrap();
+    kit.advance(Duration::from_millis(1)).await;
+    refuses.take(1).tell().await.unwrap();
+    let error = refuses.take(2).tell().await.unwrap_err();
+    assert!(matches!(error, SendError::MailboxFull(_)), "{error:?}");
+    newest.take(11).tell().await.unwrap();
+    newest.take(12).tell().await.unwrap();
+    oldest.take(21).tell().await.unwrap();
+    oldest.take(22).tell().await.unwrap();
+    kit.advance(secs(1)).await;
+    let mut took: Vec<u64> = log.with(|seen| {
+        seen.iter()
+            .map(|envelope| envelope.payload.decode().unwrap())
+            .collect()
+    });
+    took.sort_unstable();
+    assert_eq!(took, [0, 1, 10, 11, 20, 22]);
+    assert_eq!(kit.dead_letters().list(10).await.unwrap().len(), 2);
+}
