@@ -2,7 +2,7 @@
 //!
 //! 1. An error is an answer. The agent goes on.
 //! 2. A panic restarts the agent. What waits in its mailbox is kept.
-//! 3. An agent that fails too often is given up on. Its parent hears of it, and everything else goes on.
+//! 3. An agent that fails too often is given up on. Its parent watches it and hears of it; everything else goes on.
 
 use mas::prelude::*;
 use mas::{Ended, EventKind};

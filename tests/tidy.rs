@@ -85,7 +85,9 @@ fn every_target_is_listed_by_hand() {
                 manifest.display()
             ));
         }
-        let paths: BTreeSet<&str> = listed.iter().map(|target| target.path.as_str()).collect();
+        let library = targets(&source::read(&manifest), "lib");
+        let all = listed.iter().chain(&library);
+        let paths: BTreeSet<&str> = all.map(|target| target.path.as_str()).collect();
         for file in candidates(folder) {
             if !paths.contains(file.as_str()) {
                 breaches.push(format!(
@@ -111,13 +113,13 @@ struct Target {
     path: String,
 }
 
-/// The `[[kind]]` tables of a manifest.
+/// The `[[kind]]` tables of a manifest, or its `[kind]`.
 fn targets(manifest: &str, kind: &str) -> Vec<Target> {
     let mut found: Vec<Target> = Vec::new();
     let mut inside = false;
     for line in manifest.lines() {
         if line.starts_with('[') {
-            inside = line.trim() == format!("[[{kind}]]");
+            inside = [format!("[[{kind}]]"), format!("[{kind}]")].contains(&line.trim().to_owned());
             if inside {
                 found.push(Target {
                     name: String::new(),

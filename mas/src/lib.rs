@@ -89,8 +89,8 @@
 //! # Failure
 //!
 //! An error that a handler returns is an answer: its asker gets a [`Failure`], and the agent goes on. A panic restarts the
-//! agent; what waits in its mailbox stays. An agent that restarts too often is given up on, and its parent and its
-//! watchers hear of it. A message that is given up on becomes a [dead letter](DeadLetters). [`Runtime::events`] tells all
+//! agent; what waits in its mailbox stays. An agent that restarts too often is given up on, and those who
+//! [watch](Context::watch) it are told. A message that is given up on becomes a [dead letter](DeadLetters). [`Runtime::events`] tells all
 //! of it.
 //!
 //! # Testing
