@@ -422,3 +422,24 @@ async fn two_poison_messages_do_not_end_the_agent() {
     assert_eq!(system.attempts(), 6);
     assert_eq!(system.ledger.book(1).await.unwrap(), 1, "it lives");
 }
+
+#[tokio::test]
+async fn a_durable_handler_hears_at_once_of_a_payload_that_is_too_large() {
+    #[agent(id = "hoarder", durable)]
+    struct Hoarder;
+
+    #[agent]
+    impl Hoarder {
+        #[on("send")]
+        async fn send(&mut self, bytes: usize, ctx: &mut Context<Self>) -> String {
+            let sent = ctx.tell("copy", "copied", &"x".repeat(bytes)).await;
+            sent.map_or_else(|error| error.to_string(), |()| "sent".to_owned())
+        }
+    }
+
+    let kit = TestKit::start().await;
+    let hoarder = kit.spawn(Hoarder).await.unwrap();
+    assert_eq!(hoarder.send(10).await.unwrap(), "sent");
+    let told = hoarder.send(2_000_000).await.unwrap();
+    assert!(told.contains("the limit is 1048576"), "{told}");
+}

@@ -23,7 +23,7 @@ use super::replies::Replies;
 use super::turn::{NO_ID, Turn};
 use super::waiting::Asking;
 use crate::model::limits::{ASK_TIMEOUT, OUTBOX_ENTRIES_MAX, STREAM_ITEMS_MAX};
-use crate::model::{AgentId, Envelope, MessageType, Moment, Payload, Priority};
+use crate::model::{AgentId, Envelope, MessageType, Moment, Payload, PayloadError, Priority};
 
 /// Where a ref leads.
 pub(crate) struct Handle {
@@ -141,6 +141,13 @@ impl Draft {
             && !self.letter.asker.wants_reply()
             && !self.letter.asker.wants_stream();
         if staged && let Some(turn) = self.turn.take() {
+            let bytes_max = self.to.host.core().options.payload_bytes_max;
+            if let Some(bytes) = self.letter.envelope.payload.encoded_len()
+                && bytes > bytes_max
+            {
+                let error = PayloadError::TooLarge { bytes, bytes_max };
+                return Sending::Done(Err(error.into()));
+            }
             if let Some(port) = self.to.host.port(&self.to.id)
                 && port.route(&self.letter.envelope.message_type).is_none()
             {

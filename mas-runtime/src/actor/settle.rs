@@ -343,9 +343,14 @@ fn undone<A: Agent>(
     match error {
         CommitError::Conflict { .. } => conflict(instance, hand, cause, route),
         CommitError::Gone { .. } => {
-            // Somebody else settled it.
+            // Somebody else settled it, or an earlier commit of this one did after all: what was kept is the answer.
             if let (Some(window), Some(claim)) = (hand.window().cloned(), hand.over()) {
                 window.settled(claim.seq);
+                window.spawn(move |window| async move {
+                    if let Err(error) = window.answer_again(claim.id).await {
+                        tracing::warn!(%error, "a kept reply can't be read");
+                    }
+                });
             }
             Settled::Done
         }
