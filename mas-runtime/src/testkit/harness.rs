@@ -19,11 +19,7 @@ use crate::store::{Batch, MemoryEngine};
 /// One agent without a runtime: its handlers run for real, and what they send is kept for you to look at.
 ///
 /// An ask that a handler makes gets the answer that [`Harness::answers`] says; without one it fails as it would when
-/// nobody were there.
-///
-/// ```
-/// # // The book's chapter on testing shows it with an agent.
-/// ```
+/// nobody were there. The book's chapter on testing shows it at work.
 pub struct Harness<A: Agent> {
     seat: Seat<A>,
     host: Arc<Stage>,
