@@ -443,3 +443,151 @@ async fn a_durable_handler_hears_at_once_of_a_payload_that_is_too_large() {
     let told = hoarder.send(2_000_000).await.unwrap();
     assert!(told.contains("the limit is 1048576"), "{told}");
 }
+
+/// Sends more than is allowed, and says what it heard.
+#[agent(id = "sender", durable)]
+struct Sender {
+    keeper: KeeperRef,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Large {
+    #[serde(with = "serde_bytes_like")]
+    bytes: Vec<u8>,
+}
+
+mod serde_bytes_like {
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        serde::Deserialize::deserialize(from)
+    }
+}
+
+fn large(bytes: usize) -> Large {
+    Large {
+        bytes: vec![7; bytes],
+    }
+}
+
+#[agent]
+impl Sender {
+    #[on("too.large")]
+    async fn too_large(&mut self, ctx: &mut Context<Self>) -> String {
+        let typed = self.keeper.keep(large(2 << 20)).tell().await;
+        let by_type = ctx.tell("keeper", "keep", &large(2 << 20)).await;
+        format!("{} | {}", typed.unwrap_err(), by_type.unwrap_err())
+    }
+
+    #[on("too.much")]
+    async fn too_much(&mut self, ctx: &mut Context<Self>) -> (u32, String) {
+        let mut sent = 0;
+        loop {
+            match ctx.tell("keeper", "keep", &large(1 << 20 >> 1)).await {
+                Ok(()) => sent += 1,
+                Err(error) => return (sent, error.to_string()),
+            }
+        }
+    }
+
+    #[on("reply.large")]
+    async fn reply_large(&mut self, ctx: &mut Context<Self>) -> Result<Large> {
+        ctx.tell("keeper", "keep", &large(1)).await?;
+        Ok(large(2 << 20))
+    }
+}
+
+#[agent(id = "keeper", durable)]
+struct Keeper {
+    got: Arc<AtomicU32>,
+}
+
+#[agent]
+impl Keeper {
+    #[on("keep")]
+    async fn keep(&mut self, _what: Large) {
+        self.got.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+async fn senders() -> (TestKit, SenderRef, KeeperRef, Arc<AtomicU32>) {
+    let kit = TestKit::start().await;
+    let got: Arc<AtomicU32> = Arc::default();
+    let keeper = kit
+        .spawn(Keeper {
+            got: Arc::clone(&got),
+        })
+        .await
+        .unwrap();
+    let sender = Sender {
+        keeper: keeper.clone(),
+    };
+    let sender = kit.spawn(sender).await.unwrap();
+    (kit, sender, keeper, got)
+}
+
+#[tokio::test]
+async fn a_durable_handler_hears_at_once_of_what_is_too_large() {
+    let (kit, sender, _keeper, got) = senders().await;
+    let heard = sender.too_large().await.unwrap();
+    assert_eq!(heard.matches("the limit is 1048576").count(), 2, "{heard}");
+    assert_eq!(got.load(Ordering::SeqCst), 0);
+    assert!(kit.dead_letters().list(1).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_durable_handler_that_sends_too_much_is_told_and_keeps_what_it_sent() {
+    let (kit, sender, _keeper, got) = senders().await;
+    let (sent, error) = sender.too_much().await.unwrap();
+    assert!(error.contains("split the work"), "{error}");
+    assert!((32..=64).contains(&sent), "{sent}");
+    kit.advance(secs(1)).await;
+    assert_eq!(got.load(Ordering::SeqCst), sent);
+}
+
+#[tokio::test]
+async fn a_reply_that_cant_be_kept_fails_its_message_and_undoes_it() {
+    let (kit, sender, _keeper, got) = senders().await;
+    let error = sender.reply_large().await.unwrap_err();
+    let AskError::Failed(failure) = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(failure.code, FailureCode::BAD_REPLY);
+    assert!(
+        error.to_string().contains("the limit is 1048576"),
+        "{error}"
+    );
+    kit.advance(secs(1)).await;
+    assert_eq!(got.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_delays_no_attempt_for_long() {
+    let (kit, runtime_of_the_past) = (MemoryEngine::new(), secs(3_600));
+    let first = TestKit::builder().engine(kit.clone()).start().await;
+    first.advance(runtime_of_the_past).await;
+    let attempts: Arc<AtomicU32> = Arc::default();
+    let ledger = Ledger {
+        attempts: Arc::clone(&attempts),
+        fail_first: 1,
+    };
+    let ledger = first.spawn(ledger).await.unwrap();
+    ledger.book(1).tell().await.unwrap();
+    first.advance(Duration::from_millis(10)).await;
+    first.shutdown().await.unwrap();
+    assert_eq!(attempts.load(Ordering::SeqCst), 1);
+
+    // This kit's wall clock begins an hour before.
+    let second = TestKit::builder().engine(kit).seed(2).start().await;
+    let ledger = Ledger {
+        attempts: Arc::clone(&attempts),
+        fail_first: 0,
+    };
+    second.spawn(ledger).await.unwrap();
+    second.advance(secs(15)).await;
+    assert_eq!(attempts.load(Ordering::SeqCst), 2);
+}

@@ -3,6 +3,7 @@
 mod cycles;
 mod durable;
 mod floods;
+mod killed;
 mod pools;
 mod sending;
 mod streams;

@@ -122,3 +122,104 @@ async fn one_crashed_instance_does_not_hold_the_others() {
     let answers = join_all((0..4).map(|_| pool.work())).await;
     assert!(answers.into_iter().all(|answer| answer.is_ok()));
 }
+
+/// Some of its work takes long.
+#[agent(id = "uneven", durable)]
+struct Uneven;
+
+#[agent]
+impl Uneven {
+    #[on("work")]
+    async fn work(&mut self, seconds: u64) {
+        tokio::time::sleep(secs(seconds)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_waits_behind_long_work_is_done_by_whoever_is_free() {
+    let kit = TestKit::start().await;
+    let pool = kit.spawn_pool("uneven", 2, || Uneven).await.unwrap();
+    let long = tokio::spawn(pool.work(50).into_future());
+    kit.advance(secs(1)).await;
+    let before = kit.now();
+    for answer in join_all((0..10).map(|_| pool.work(1))).await {
+        answer.unwrap();
+    }
+    let took = kit.now().since(before);
+    assert!(took < secs(12), "{took:?}");
+    assert!(!long.is_finished());
+}
+
+/// `&self` handlers that keep moving the state, and one that needs it to stand still.
+#[agent(id = "busy-pool", state = Tally, durable)]
+struct Busy {
+    runs: Arc<AtomicU32>,
+}
+
+#[agent]
+impl Busy {
+    #[on("move")]
+    async fn move_on(&self, ctx: &Context<Self>) {
+        ctx.update_state(|tally| tally.done += 1);
+    }
+
+    #[on("slow")]
+    async fn slow(&mut self, ctx: &mut Context<Self>) -> u64 {
+        self.runs.fetch_add(1, Ordering::SeqCst);
+        let seen = ctx.state().done;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        ctx.update_state(|tally| tally.done = seen + 1000);
+        seen
+    }
+
+    #[on("total")]
+    async fn total(&self, ctx: &Context<Self>) -> u64 {
+        ctx.state().done
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_others_keep_overtaking_takes_its_turn_alone() {
+    let kit = TestKit::start().await;
+    let runs: Arc<AtomicU32> = Arc::default();
+    let own = Arc::clone(&runs);
+    let make = move || Busy {
+        runs: Arc::clone(&own),
+    };
+    let pool = kit.spawn_pool("busy-pool", 2, make).await.unwrap();
+    let mover = pool.clone();
+    let moves = tokio::spawn(async move {
+        for _ in 0..100 {
+            mover.move_on().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    pool.slow().timeout(secs(50)).await.unwrap();
+    assert_eq!(
+        runs.load(Ordering::SeqCst),
+        9,
+        "eight conflicts, then alone"
+    );
+    moves.await.unwrap();
+    assert_eq!(pool.total().await.unwrap(), 1100, "no update is lost");
+}
+
+#[tokio::test]
+async fn a_killed_instance_of_a_durable_pool_loses_nothing() {
+    let kit = TestKit::start().await;
+    let runs: Arc<AtomicU32> = Arc::default();
+    let own = Arc::clone(&runs);
+    let make = move || DurableWorker {
+        runs: Arc::clone(&own),
+    };
+    let pool = kit.spawn_pool("durable-pool", 3, make).await.unwrap();
+    let asks: Vec<_> = (0..12)
+        .map(|_| tokio::spawn(pool.work().into_future()))
+        .collect();
+    kit.advance(Duration::from_millis(150)).await;
+    kit.crash_instance(&pool, 1);
+    for ask in asks {
+        ask.await.unwrap().unwrap();
+    }
+    assert_eq!(pool.total().await.unwrap(), 12);
+}

@@ -138,3 +138,94 @@ async fn an_asker_that_waits_too_long_for_an_item_gives_up() {
     assert!(matches!(first, Err(AskError::TimedOut { .. })), "{first:?}");
     assert!(items.next().await.is_none());
 }
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Streamed {
+    times: u32,
+}
+
+#[agent(id = "durable-counter", state = Streamed, durable, timeout = "5s")]
+struct DurableCounter {
+    runs: Arc<AtomicUsize>,
+}
+
+#[agent]
+impl DurableCounter {
+    #[on("count.then.fail")]
+    fn count_then_fail(
+        &mut self,
+        items: u8,
+        ctx: &mut Context<Self>,
+    ) -> impl Stream<Item = Result<u8>> {
+        self.runs.fetch_add(1, Ordering::SeqCst);
+        ctx.update_state(|streamed| streamed.times += 1);
+        stream::iter((0..items).map(Ok)).chain(stream::once(async {
+            Err(Failure::retryable("the well is dry").into())
+        }))
+    }
+
+    #[on("count.slowly")]
+    fn count_slowly(&mut self, items: u8, ctx: &mut Context<Self>) -> impl Stream<Item = u8> {
+        ctx.update_state(|streamed| streamed.times += 1);
+        stream::iter(0..items).then(|n| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            n
+        })
+    }
+
+    #[on("times")]
+    async fn times(&mut self, ctx: &mut Context<Self>) -> u32 {
+        ctx.state().times
+    }
+}
+
+async fn durable_kit() -> (TestKit, DurableCounterRef, Arc<AtomicUsize>) {
+    let kit = TestKit::start().await;
+    let runs: Arc<AtomicUsize> = Arc::default();
+    let own = Arc::clone(&runs);
+    let counter = kit.spawn(DurableCounter { runs: own }).await.unwrap();
+    (kit, counter, runs)
+}
+
+#[tokio::test]
+async fn a_stream_that_fails_in_the_middle_keeps_nothing_and_repeats_no_item() {
+    let (_kit, counter, runs) = durable_kit().await;
+    let items: Vec<_> = counter.count_then_fail(2).await.unwrap().collect().await;
+    assert_eq!(items.len(), 3, "{items:?}");
+    assert!(
+        items[2]
+            .as_ref()
+            .is_err_and(|e| e.to_string().contains("dry"))
+    );
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+    assert_eq!(counter.times().await.unwrap(), 0, "its update is undone");
+}
+
+#[tokio::test]
+async fn a_stream_that_fails_before_its_first_item_is_tried_again() {
+    let (_kit, counter, runs) = durable_kit().await;
+    let items: Vec<_> = counter.count_then_fail(0).await.unwrap().collect().await;
+    assert_eq!(items.len(), 1, "{items:?}");
+    assert_eq!(runs.load(Ordering::SeqCst), 5, "all attempts");
+}
+
+#[tokio::test]
+async fn a_stream_of_an_exclusive_handler_lasts_as_long_as_it_is_read() {
+    let (_kit, counter, _) = durable_kit().await;
+    let items: Vec<_> = counter.count_slowly(20).await.unwrap().collect().await;
+    assert_eq!(items.len(), 20);
+    assert!(items.iter().all(Result::is_ok), "{items:?}");
+    assert_eq!(counter.times().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_killed_durable_stream_is_not_streamed_twice() {
+    let (kit, counter, _) = durable_kit().await;
+    let mut items = counter.count_slowly(20).await.unwrap();
+    items.next().await.unwrap().unwrap();
+    kit.crash(&counter);
+    let rest: Vec<_> = items.collect().await;
+    assert_eq!(rest.len(), 1, "{rest:?}");
+    assert!(rest[0].is_err());
+    assert_eq!(counter.times().await.unwrap(), 0);
+}

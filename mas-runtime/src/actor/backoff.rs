@@ -24,6 +24,11 @@ pub(crate) const RESTART: Backoff = Backoff {
 };
 
 impl Backoff {
+    /// No wait is longer.
+    pub(crate) const fn longest(self) -> Duration {
+        self.most
+    }
+
     /// The wait before try number `tries` + 1, from 1 on.
     pub(crate) fn wait(self, tries: u32, entropy: &Entropy) -> Duration {
         let doublings = tries.saturating_sub(1).min(30);

@@ -19,7 +19,9 @@ use super::query::{AgentRecord, Query};
 use super::send::{Ask, AskStream, Draft, Handle, Tell};
 use super::state::{DraftState, Snapshot, StateCell, Updating};
 use super::timers::{self, TimerHandle};
+use super::to_its_end::ToItsEnd;
 use super::turn::Turn;
+use crate::model::limits::UPDATES_MAX;
 use crate::model::{
     AgentId, Error, Failure, FailureCode, MessageId, MessageType, Meta, Moment, Payload, Result,
 };
@@ -150,6 +152,16 @@ impl<A> Context<A> {
             let mut copy = self.cell().draft();
             return self.cell().update(&mut copy, change);
         }
+        let updates = self.turn.note(|book| book.commits.len()).unwrap_or(0);
+        if updates >= UPDATES_MAX {
+            let mut copy = self.cell().draft();
+            let (value, _) = self.cell().update(&mut copy, change);
+            let text = format!("one run of a handler may update its state {UPDATES_MAX} times");
+            return (
+                value,
+                Err(Failure::new(FailureCode::STATE_REFUSED, text).lasting()),
+            );
+        }
         let (value, submitted) = self.cell().update_now(change, |op| self.submit(op, mark));
         let kept = submitted.map(|commit| {
             if let Some(commit) = commit {
@@ -172,7 +184,7 @@ impl<A> Context<A> {
         }
         let commit = self.core().engine.commit(batch);
         let cell = self.shared_cell();
-        Box::pin(async move {
+        let work = async move {
             match commit.await {
                 Ok(_) => {
                     if let (Some(window), Some(mark)) = (&window, mark) {
@@ -182,11 +194,17 @@ impl<A> Context<A> {
                 }
                 Err(error) => {
                     cell.invalidate();
+                    if let (Some(window), Some(mark)) = (&window, mark)
+                        && error.may_be_stored()
+                    {
+                        window.doubt(mark);
+                    }
                     let text = format!("the state was not kept: {error}");
                     Err(Failure::new(FailureCode::STORE, text))
                 }
             }
-        })
+        };
+        ToItsEnd::new(&self.core().tasks, work)
     }
 
     /// The id under which this update of this message is remembered, where the message may be tried again.

@@ -91,15 +91,13 @@ impl Asker {
         match std::mem::replace(&mut self.0, Waiting::Nobody) {
             Waiting::Nobody => true,
             Waiting::OneReply(sender) => sender.send(answer).is_ok(),
-            Waiting::Stream(sender) => match answer {
-                // The items and the end went their own way; only a failure still has to be told.
-                Ok(_) => true,
-                // Where it finds no room, the asker sees that the stream was cut off.
-                Err(failure) => {
-                    let told = sender.try_send(Part::Failed(failure));
-                    !matches!(told, Err(mpsc::error::TrySendError::Closed(_)))
-                }
-            },
+            Waiting::Stream(sender) => {
+                // The items went their own way. The handler has waited for room for the end; where there is none because it
+                // ended otherwise, the asker sees that the stream was cut off.
+                let last = answer.map_or_else(Part::Failed, |_| Part::End);
+                let told = sender.try_send(last);
+                !matches!(told, Err(mpsc::error::TrySendError::Closed(_)))
+            }
         }
     }
 }

@@ -96,6 +96,14 @@ pub enum SendError {
         /// The id asked for.
         target: AgentId,
     },
+    /// The durable handler that sends it has sent as much as one batch can hold.
+    #[error(
+        "the handler has sent {bytes_max} bytes, the most that one durable handler may: split the work"
+    )]
+    TooMuchStaged {
+        /// The limit, in bytes of encoded payloads.
+        bytes_max: usize,
+    },
     /// The outbox of the durable agent that sends holds as many entries as it may.
     #[error("the outbox of `{sender}` is full: it holds {entries} entries")]
     OutboxFull {

@@ -57,6 +57,9 @@ pub(crate) trait Host: Send + Sync + fmt::Debug + 'static {
     /// The batch that a message was planned into did not come about.
     fn withdraw(&self, planned: Planned);
 
+    /// Nobody knows whether the batch that a message was planned into came about.
+    fn doubt(&self, planned: Planned);
+
     /// Appends a message to the durable inbox of its target, together with `batch`.
     fn append(&self, draft: Draft, batch: Batch) -> Boxed<'static, Result<(), SendError>>;
 

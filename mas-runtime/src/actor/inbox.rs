@@ -4,7 +4,7 @@
 //! when half of the room is free again; they leave it when they settle. An entry that a crash left behind is in the engine
 //! still, and is loaded again by the next start.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -12,16 +12,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
+use super::backoff::REDELIVERY;
 use super::delivery::{Answer, Asker, Delivery};
 use super::error::ended;
 use super::event::EndReason;
 use super::host::{Core, Host};
 use super::port::Port;
-use crate::model::limits::{
-    DEDUP_AGE_MAX, DEDUP_ENTRIES_MAX, INBOX_ENTRIES_MAX, PAYLOAD_BYTES_MAX,
+use crate::model::limits::{DEDUP_AGE_MAX, DEDUP_ENTRIES_MAX, INBOX_ENTRIES_MAX};
+use crate::model::{
+    AgentId, Codec, Failure, MessageId, Payload, PayloadError, Priority, decode_envelope,
 };
-use crate::model::{AgentId, Codec, Failure, MessageId, Payload, Priority, decode_envelope};
 use crate::store::{Batch, Durability, InboxEntry, Op, StoreError};
 
 /// Entries that one read of the engine brings.
@@ -52,8 +54,11 @@ pub(crate) struct Window {
     host: Arc<dyn Host>,
     port: OnceLock<Weak<Port>>,
     capacity: usize,
+    /// One permit for each entry that the inbox may still take.
     room: Semaphore,
     state: Mutex<State>,
+    /// Its agent has ended: nothing is tried again.
+    over: CancellationToken,
 }
 
 #[derive(Default)]
@@ -65,15 +70,22 @@ struct State {
     refilling: bool,
     /// What settled while a refill was reading: it may have read it before.
     settled: BTreeSet<u64>,
+    /// Entries that have taken room, or wait for some, and are not stored yet.
+    appending: usize,
+    /// Grows with each entry that comes or goes.
+    moves: u64,
     askers: BTreeMap<MessageId, Vec<Asker>>,
     seen: Seen,
+    /// Ids whose commit the engine could not answer for: it may remember them, or not.
+    doubtful: BTreeSet<MessageId>,
 }
 
 /// The ids that were handled within the window of dedup.
 #[derive(Default)]
 struct Seen {
-    ids: BTreeSet<MessageId>,
-    by_age: VecDeque<(u64, MessageId)>,
+    /// When each is forgotten, on the wall clock in milliseconds.
+    ids: BTreeMap<MessageId, u64>,
+    by_age: BTreeSet<(u64, MessageId)>,
 }
 
 impl Window {
@@ -86,12 +98,14 @@ impl Window {
             // Nobody gets in before it is known what is in it already.
             room: Semaphore::new(0),
             state: Mutex::default(),
+            over: CancellationToken::new(),
         }
     }
 
     /// Its agent has ended: whoever waits, for an answer or for room, hears so.
     pub(crate) fn close(&self, reason: &EndReason) {
         self.room.close();
+        self.over.cancel();
         let askers = std::mem::take(&mut self.state().askers);
         for asker in askers.into_values().flatten() {
             asker.answer(Err(ended(&self.agent, reason)));
@@ -122,11 +136,14 @@ impl Window {
         Ok(())
     }
 
-    /// Waits until the inbox has room for one entry more, and takes it.
+    /// Waits until the inbox has room for one entry more, and takes it. Whoever took room says
+    /// [`Window::arrived`], [`Window::stored`] or [`Window::give_room_back`].
     pub(crate) async fn make_room(&self) -> bool {
+        let appending = Appending::begin(self);
         match self.room.acquire().await {
             Ok(permit) => {
                 permit.forget();
+                appending.goes_on();
                 true
             }
             Err(_) => false,
@@ -135,14 +152,28 @@ impl Window {
 
     /// Takes room for one entry more if there is some.
     pub(crate) fn try_make_room(&self) -> bool {
-        self.room
-            .try_acquire()
-            .map(|permit| permit.forget())
-            .is_ok()
+        let appending = Appending::begin(self);
+        match self.room.try_acquire() {
+            Ok(permit) => {
+                permit.forget();
+                appending.goes_on();
+                true
+            }
+            Err(_) => false,
+        }
     }
 
+    /// The entry that took room was not stored.
     pub(crate) fn give_room_back(&self) {
+        let mut state = self.state();
+        state.appended();
         self.room.add_permits(1);
+    }
+
+    /// The entry that took room is stored, and is loaded when it is its turn.
+    pub(crate) fn stored(self: &Arc<Self>) {
+        self.state().appended();
+        self.missed();
     }
 
     /// Remembers who waits for the answer to a message, before it is appended.
@@ -165,12 +196,13 @@ impl Window {
 
     /// Whether a message of this id was handled already.
     pub(crate) fn has_seen(&self, id: MessageId) -> bool {
-        self.state().seen.ids.contains(&id)
+        self.state().seen.ids.contains_key(&id)
     }
 
-    /// An entry was appended: it goes into the mailbox if it is its turn.
+    /// The entry that took room is stored: it goes into the mailbox if it is its turn.
     pub(crate) fn arrived(self: &Arc<Self>, seq: u64, delivery: Box<Delivery>) {
         let mut state = self.state();
+        state.appended();
         if state.loaded.contains(&seq) {
             return;
         }
@@ -187,7 +219,10 @@ impl Window {
 
     /// Entries may have come that nobody told of.
     pub(crate) fn missed(self: &Arc<Self>) {
-        self.state().more = true;
+        let mut state = self.state();
+        state.more = true;
+        state.moves += 1;
+        drop(state);
         self.refill_if_low();
     }
 
@@ -205,8 +240,9 @@ impl Window {
         if state.refilling {
             state.settled.insert(seq);
         }
-        drop(state);
+        state.moves += 1;
         self.room.add_permits(1);
+        drop(state);
         self.refill_if_low();
     }
 
@@ -214,8 +250,11 @@ impl Window {
     pub(crate) fn again(self: &Arc<Self>, claim: Claim, after: Duration) {
         let window = Arc::clone(self);
         let task = async move {
-            tokio::time::sleep(after).await;
-            window.reload(claim);
+            // An agent that has ended tries nothing again: its entry is in the engine still.
+            let waited = window.over.run_until_cancelled(tokio::time::sleep(after));
+            if waited.await.is_some() {
+                window.reload(claim);
+            }
         };
         self.host.core().tasks.spawn(task);
     }
@@ -260,6 +299,32 @@ impl Window {
         let age = u64::try_from(DEDUP_AGE_MAX.as_millis()).unwrap_or(u64::MAX);
         let expires = self.host.core().unix_ms().saturating_add(age);
         self.state().seen.insert(id, expires);
+    }
+
+    /// The commit that remembers an id was not answered for.
+    pub(crate) fn doubt(&self, id: MessageId) {
+        self.state().doubtful.insert(id);
+    }
+
+    pub(crate) fn has_doubts(&self) -> bool {
+        !self.state().doubtful.is_empty()
+    }
+
+    /// Asks the engine what became of the commits in doubt. True when one of them did come about.
+    pub(crate) async fn settle_doubts(&self) -> Result<bool, StoreError> {
+        let mut stored = false;
+        loop {
+            let Some(id) = self.state().doubtful.first().copied() else {
+                return Ok(stored);
+            };
+            let entry = self.core().engine.dedup(&self.agent, id).await?;
+            let mut state = self.state();
+            if let Some(entry) = entry {
+                state.seen.insert(id, entry.expires_unix_ms);
+                stored = true;
+            }
+            state.doubtful.remove(&id);
+        }
     }
 
     /// Answers all who asked.
@@ -332,8 +397,10 @@ impl Window {
                     state.refilling = false;
                     state.more = true;
                 }
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                window.refill_if_low();
+                let waited = tokio::time::sleep(Duration::from_secs(1));
+                if window.over.run_until_cancelled(waited).await.is_some() {
+                    window.refill_if_low();
+                }
             }
         });
     }
@@ -341,7 +408,11 @@ impl Window {
     /// Loads entries, the most urgent lane first, until there is no room or none is left.
     async fn refill(self: &Arc<Self>) -> Result<(), StoreError> {
         let engine = &self.host.core().engine;
-        self.state().more = false;
+        let moves = {
+            let mut state = self.state();
+            state.more = false;
+            state.moves
+        };
         let mut left_out = false;
         for lane in Priority::ALL {
             let mut after = 0;
@@ -358,9 +429,24 @@ impl Window {
         let mut state = self.state();
         state.refilling = false;
         state.more |= left_out;
+        if !state.more && state.appending == 0 && state.moves == moves {
+            self.count_room(&state);
+        }
         drop(state);
         self.refill_if_low();
         Ok(())
+    }
+
+    /// All that is stored is in memory, so what room is left is known exactly. An entry whose commit the engine could not
+    /// answer for, or that was appended while nobody ran here, had taken none, or too much.
+    fn count_room(&self, state: &State) {
+        let room = INBOX_ENTRIES_MAX.saturating_sub(state.loaded.len());
+        let counted = self.room.available_permits();
+        if counted < room {
+            self.room.add_permits(room - counted);
+        } else {
+            self.room.forget_permits(counted - room);
+        }
     }
 
     /// False when there was no room for all of them.
@@ -382,9 +468,12 @@ impl Window {
 
     fn load(self: &Arc<Self>, entry: InboxEntry) {
         let (lane, seq) = (entry.lane, entry.seq);
+        // A wall clock that was set back must not keep it waiting.
+        let longest = u64::try_from(REDELIVERY.longest().as_millis()).unwrap_or(u64::MAX);
         let wait = entry
             .not_before_unix_ms
-            .saturating_sub(self.host.core().unix_ms());
+            .saturating_sub(self.host.core().unix_ms())
+            .min(longest);
         match self.delivery(entry) {
             Ok(delivery) => match &delivery.claim {
                 Some(claim) if wait > 0 => {
@@ -460,50 +549,91 @@ impl Window {
     }
 }
 
+impl State {
+    /// An entry that took room is stored, or is not going to be.
+    fn appended(&mut self) {
+        self.appending = self.appending.saturating_sub(1);
+        self.moves += 1;
+    }
+}
+
+/// An entry that takes room, or waits for some.
+struct Appending<'a>(Option<&'a Window>);
+
+impl<'a> Appending<'a> {
+    fn begin(window: &'a Window) -> Self {
+        window.state().appending += 1;
+        Self(Some(window))
+    }
+
+    /// It has room: what becomes of it is said later.
+    fn goes_on(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Appending<'_> {
+    fn drop(&mut self) {
+        if let Some(window) = self.0 {
+            window.state().appended();
+        }
+    }
+}
+
 impl Seen {
     fn insert(&mut self, id: MessageId, expires: u64) {
-        if self.ids.insert(id) {
-            self.by_age.push_back((expires, id));
+        if let Some(before) = self.ids.insert(id, expires) {
+            self.by_age.remove(&(before, id));
         }
+        self.by_age.insert((expires, id));
     }
 
     fn forget(&mut self, id: MessageId) {
-        if self.ids.remove(&id) {
-            self.by_age.retain(|(_, own)| *own != id);
+        if let Some(expires) = self.ids.remove(&id) {
+            self.by_age.remove(&(expires, id));
         }
     }
 
     /// Takes out what is too old, or too much.
     fn expired(&mut self, now: u64) -> Vec<MessageId> {
         let mut old = Vec::new();
-        while let Some(&(expires, id)) = self.by_age.front() {
+        while let Some(&(expires, id)) = self.by_age.first() {
             if expires > now && self.by_age.len() < DEDUP_ENTRIES_MAX {
                 break;
             }
-            self.by_age.pop_front();
-            self.ids.remove(&id);
+            self.forget(id);
             old.push(id);
         }
         old
     }
 }
 
-/// The bytes of an answer that is kept for a repeated ask: a kind, then MessagePack.
-pub(crate) fn encode_answer(answer: &Answer) -> Bytes {
-    let (kind, body) = match answer {
-        Ok(payload) if payload.is_empty() => (REPLY_NOTHING, Bytes::new()),
-        Ok(payload) => match payload.bytes(Codec::MessagePack) {
-            Ok(bytes) if bytes.len() <= PAYLOAD_BYTES_MAX => (REPLY_VALUE, bytes),
-            _ => (REPLY_NOTHING, Bytes::new()),
-        },
-        Err(failure) => (
-            REPLY_FAILURE,
-            Codec::MessagePack.encode(failure).unwrap_or_default(),
-        ),
-    };
+/// The bytes of a reply that is kept for a repeated ask: a kind, then MessagePack.
+///
+/// # Errors
+/// When the reply can't be encoded, or is larger than `bytes_max`.
+pub(crate) fn encode_reply(reply: &Payload, bytes_max: usize) -> Result<Bytes, PayloadError> {
+    if reply.is_empty() {
+        return Ok(Bytes::from_static(&[REPLY_NOTHING]));
+    }
+    let body = reply.bytes(Codec::MessagePack)?;
+    if body.len() > bytes_max {
+        let bytes = body.len();
+        return Err(PayloadError::TooLarge { bytes, bytes_max });
+    }
+    Ok(with_kind(REPLY_VALUE, &body))
+}
+
+/// The bytes of a failure that is kept for a repeated ask.
+pub(crate) fn encode_failure(failure: &Failure) -> Bytes {
+    let body = Codec::MessagePack.encode(failure);
+    with_kind(REPLY_FAILURE, &body.unwrap_or_default())
+}
+
+fn with_kind(kind: u8, body: &[u8]) -> Bytes {
     let mut bytes = Vec::with_capacity(1 + body.len());
     bytes.push(kind);
-    bytes.extend_from_slice(&body);
+    bytes.extend_from_slice(body);
     bytes.into()
 }
 

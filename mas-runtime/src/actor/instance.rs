@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLockReadGuard, RwLockWriteGuard};
 
 use super::agent::{Agent, StateOf};
 use super::context::Context;
@@ -16,12 +16,17 @@ use super::host::{Boxed, Host};
 use super::launch::Source;
 use super::mailbox::Mailbox;
 use super::port::{Port, Slot};
+use super::settle::Effects;
 use super::shell::{self, ActorHandle};
 use super::state::{DraftState, PublishError, StateCell};
 use super::supervisor::{Member, Supervisor};
-use super::turn::{Cause, Turn};
+use super::to_its_end::ToItsEnd;
+use super::turn::{Book, Cause, Turn};
+use crate::model::limits::ALONE_WAIT_MAX;
 use crate::model::{Failure, FailureCode, MessageId};
 use crate::store::Batch;
+
+const ON_START: &str = "on_start";
 
 /// One running copy of an agent.
 pub(crate) struct Instance<A: Agent> {
@@ -61,6 +66,12 @@ pub(crate) struct LastCrash {
     pub(crate) message: Option<MessageId>,
 }
 
+/// Held by an instance while it takes its turn, among others or alone.
+pub(crate) type TurnTaken<'a> = (
+    Option<RwLockReadGuard<'a, ()>>,
+    Option<RwLockWriteGuard<'a, ()>>,
+);
+
 /// An actor in its seat. Dropped, it leaves the seat to the next.
 pub(crate) struct Seated<A: Agent> {
     pub(crate) instance: Arc<Instance<A>>,
@@ -92,6 +103,34 @@ impl<A: Agent> Instance<A> {
 
     pub(crate) fn slot(&self) -> &Slot {
         &self.port.slots[self.number as usize]
+    }
+
+    /// Where several instances share a state: waits until nobody takes a turn alone, or until nobody else takes one. After
+    /// `patience` it goes on without: two that wait for each other are only late, and a conflict is noticed still.
+    pub(crate) async fn take_turn(&self, alone: bool, patience: Duration) -> TurnTaken<'_> {
+        if self.port.slots.len() == 1 || !self.cell.is_kept() {
+            return (None, None);
+        }
+        let turns = &self.port.turns;
+        if !alone {
+            if let Ok(taken) = turns.try_read() {
+                return (Some(taken), None);
+            }
+            let taken = tokio::time::timeout(patience, turns.read()).await;
+            return (taken.ok(), None);
+        }
+        let mut left = patience;
+        loop {
+            // Whoever waits in line to be alone holds off others, and one of these may be what it waits for.
+            let wait = left.min(ALONE_WAIT_MAX);
+            if let Ok(taken) = tokio::time::timeout(wait, turns.write()).await {
+                return (None, Some(taken));
+            }
+            left = left.saturating_sub(wait);
+            if left.is_zero() {
+                return (None, None);
+            }
+        }
     }
 
     pub(crate) fn new_turn(&self, cause: Cause) -> Turn {
@@ -127,7 +166,7 @@ impl<A: Agent> Instance<A> {
             (left, Some(agent)) => Box::new(Seat {
                 agent,
                 batch: left.map(|seat| seat.batch).unwrap_or_default(),
-                context: self.new_context(self.new_turn(Cause::lifecycle("on_start"))),
+                context: self.new_context(self.new_turn(Cause::lifecycle(ON_START))),
             }),
         };
         Ok(Seated {
@@ -177,7 +216,7 @@ impl<A: Agent> Seated<A> {
             )
         })?;
         instance.starts.fetch_add(1, Ordering::Relaxed);
-        self.lifecycle("on_start").await
+        self.lifecycle(ON_START).await
     }
 
     /// Runs `#[on_stop]`.
@@ -195,15 +234,22 @@ impl<A: Agent> Seated<A> {
             &instance.port.id,
             format_args!("{name} {}", instance.number),
         );
-        let turn = instance.new_turn(Cause::lifecycle(name));
+        // What several instances make of one state on their start must not collide.
+        let patience = instance.port.declaration.timeout;
+        let turns = instance.take_turn(true, patience).await;
+        let mut turn = instance.new_turn(Cause::lifecycle(name));
+        turn.stages = instance.port.declaration.durable;
+        turn.starts = name == ON_START;
         let mut context = instance.new_context(turn);
         let turn = Arc::clone(&context.turn);
-        let timeout = instance.port.declaration.timeout;
-        let agent = &mut seat.agent;
         let own = Arc::clone(&turn);
-        let ran = if name == "on_start" {
+        let agent = &mut seat.agent;
+        let mut timeout = instance.port.declaration.timeout;
+        let ran = if turn.starts {
             guard::run(own, A::on_start(agent, &mut context), timeout, |_, _| ()).await
         } else {
+            // Nobody waits longer for the end of an agent.
+            timeout = timeout.min(core.options.shutdown_grace);
             guard::run(own, A::on_stop(agent, &mut context), timeout, |_, _| ()).await
         };
         let result = match ran {
@@ -211,47 +257,58 @@ impl<A: Agent> Seated<A> {
             Ran::TimedOut => Err(timed_out(name, timeout)),
             Ran::Panicked(text) => Err(panicked(format!("`#[{name}]` panicked: {text}"))),
         };
-        let book = turn.close().unwrap_or_default();
+        let mut book = turn.close().unwrap_or_default();
         result?;
-        if let Some(reason) = book.crash {
+        if let Some(reason) = book.crash.take() {
             return Err(Failure::retryable(reason));
         }
-        if let Some(failure) = book.failure {
+        if let Some(failure) = book.failure.take() {
             return Err(failure);
         }
-        commit_lifecycle(&instance, context.take_draft()).await
+        let draft = context.take_draft();
+        let work = commit_lifecycle(Arc::clone(&instance), draft, *book, turn);
+        let committed = ToItsEnd::new(&core.tasks, work).await;
+        drop(turns);
+        committed
     }
 }
 
-/// Commits what `#[on_start]` or `#[on_stop]` made of the state.
+/// Commits what `#[on_start]` or `#[on_stop]` made of the state, and what it sent.
 async fn commit_lifecycle<A: Agent>(
-    instance: &Instance<A>,
+    instance: Arc<Instance<A>>,
     draft: Option<DraftState<StateOf<A>>>,
+    book: Book,
+    turn: Arc<Turn>,
 ) -> Result<(), Failure> {
-    let Some(draft) = draft else {
-        return Ok(());
-    };
-    let op = instance.cell.publish(&draft).map_err(|error| match error {
-        PublishError::Moved => Failure::new(
-            FailureCode::CONFLICT,
-            "another instance moved the state meanwhile",
-        ),
-        PublishError::Codec(error) => Failure::new(FailureCode::STORE, error.to_string()),
-    })?;
-    let Some(op) = op else { return Ok(()) };
     let mut batch = Batch::default();
-    batch.push(op);
-    instance
-        .host
-        .core()
-        .engine
-        .commit(batch)
-        .await
-        .map(drop)
-        .map_err(|error| {
+    if let Some(draft) = draft {
+        let op = instance.cell.publish(&draft).map_err(|error| match error {
+            PublishError::Moved => Failure::new(
+                FailureCode::CONFLICT,
+                "another instance moved the state meanwhile",
+            ),
+            PublishError::Codec(error) => Failure::new(FailureCode::STORE, error.to_string()),
+        })?;
+        if let Some(op) = op {
+            batch.push(op);
+        }
+    }
+    let mut effects = Effects::gather(&instance, batch, book, &turn);
+    let batch = effects.take_batch();
+    if batch.is_empty() {
+        return Ok(());
+    }
+    match instance.host.core().engine.commit(batch).await {
+        Ok(committed) => {
+            effects.release(&instance, committed);
+            Ok(())
+        }
+        Err(error) => {
             instance.cell.invalidate();
-            Failure::new(FailureCode::STORE, error.to_string())
-        })
+            effects.withdraw(&instance, &error);
+            Err(Failure::new(FailureCode::STORE, error.to_string()))
+        }
+    }
 }
 
 pub(crate) fn timed_out(what: &str, timeout: Duration) -> Failure {

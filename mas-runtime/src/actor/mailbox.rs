@@ -138,6 +138,23 @@ impl Mailbox {
         }
     }
 
+    /// Takes one envelope out for another instance.
+    pub(crate) fn take_one(&self) -> Option<Box<Delivery>> {
+        let mut state = self.state();
+        let delivery = state.lanes.pop();
+        let woken = self.admit(&mut state);
+        drop(state);
+        for waker in woken {
+            waker.wake();
+        }
+        delivery
+    }
+
+    /// How many envelopes wait.
+    pub(crate) fn len(&self) -> usize {
+        self.state().lanes.len()
+    }
+
     /// Lets senders in from the line once a lane is half empty: one that is woken then finds room for many messages,
     /// where one that is woken for each free place would sleep again after one.
     fn admit(&self, state: &mut State) -> Vec<Waker> {

@@ -160,7 +160,7 @@ impl Message {
         T: Answer,
         S: Stream<Item = T> + Send + 'a,
     {
-        Box::pin(self.drive(stream.map(|item| Part::Item(Payload::typed(item)))))
+        Box::pin(self.drive(stream.map(|item| Ok(Payload::typed(item)))))
     }
 
     /// The handler returned a stream of results: the first error ends it.
@@ -171,12 +171,12 @@ impl Message {
         S: Stream<Item = Result<T, E>> + Send + 'a,
     {
         Box::pin(self.drive(stream.map(|item| match item {
-            Ok(item) => Part::Item(Payload::typed(item)),
-            Err(error) => Part::Failed(error.into_failure()),
+            Ok(item) => Ok(Payload::typed(item)),
+            Err(error) => Err(error.into_failure()),
         })))
     }
 
-    async fn drive<S: Stream<Item = Part> + Send>(self, stream: S) -> Reply {
+    async fn drive<S: Stream<Item = Result<Payload, Failure>> + Send>(self, stream: S) -> Reply {
         let Some(sink) = self.sink else {
             return Reply(Outcome::Streamed);
         };
@@ -185,17 +185,24 @@ impl Message {
             // Losing either branch is safe: an item is taken only when it will be sent, and a closed sink ends the stream.
             let item = tokio::select! {
                 biased;
-                () = sink.closed() => break,
-                item = stream.next() => item.unwrap_or(Part::End),
+                () = sink.closed() => return Reply(Outcome::Streamed),
+                item = stream.next() => item,
             };
-            let last = !matches!(item, Part::Item(_));
-            match tokio::time::timeout(self.stall, sink.send(item)).await {
-                Ok(Ok(())) if !last => {}
+            let room = tokio::time::timeout(self.stall, sink.reserve()).await;
+            let (item, room) = match (item, room) {
+                (Some(Ok(item)), Ok(Ok(room))) => (item, room),
+                // The room stays free for the failure: nobody else sends here.
+                (Some(Err(failure)), _) => return Reply(Outcome::Failed(failure)),
                 // It is over, the asker has gone, or it has taken nothing for the agent's timeout.
-                _ => break,
-            }
+                _ => return Reply(Outcome::Streamed),
+            };
+            Turn::with_current(|turn| {
+                if let Some(turn) = turn {
+                    turn.streams();
+                }
+            });
+            room.send(Part::Item(item));
         }
-        Reply(Outcome::Streamed)
     }
 
     /// The table and the arms disagree: a message type that has no arm.

@@ -12,7 +12,8 @@
 //! | `lanes`, `wake`, `mailbox` | bounded lanes by priority, the wake flag, senders in line |
 //! | `inbox`, `delivery` | the durable inbox's part in memory; an envelope with its asker and its entry |
 //! | `turn` | what one run of a handler inherits and stages |
-//! | `guard`, `pump`, `settle` | running user code safely, dispatch, and how a message ends |
+//! | `guard`, `pump` | running user code safely, dispatch |
+//! | `admit`, `hand`, `settle`, `to_its_end` | what a message goes through before its handler, meanwhile, and after |
 //! | `state` | the state cell, drafts, [`Snapshot`]s |
 //! | `timers` | messages that an agent sends itself later |
 //! | `instance`, `launch`, `port` | one running copy, how it is started, where its envelopes go in |
@@ -20,6 +21,7 @@
 //! | `waiting` | who waits for whom |
 //! | `shell` | the only module that knows ractor |
 
+mod admit;
 mod agent;
 mod agent_ref;
 #[cfg(any(test, feature = "testkit"))]
@@ -31,6 +33,7 @@ mod delivery;
 mod error;
 mod event;
 mod guard;
+mod hand;
 mod host;
 mod inbox;
 mod instance;
@@ -48,6 +51,7 @@ mod shell;
 mod state;
 mod supervisor;
 mod timers;
+mod to_its_end;
 mod turn;
 mod waiting;
 mod wake;
@@ -87,6 +91,7 @@ pub(crate) use port::Slot;
 pub(crate) use port::{Delivered, Port};
 pub(crate) use send::{Draft, Handle};
 pub(crate) use supervisor::Supervisor;
+pub(crate) use to_its_end::ToItsEnd;
 pub(crate) use turn::{NO_ID, Turn};
 
 /// The message type by which a watcher hears that an agent has ended.

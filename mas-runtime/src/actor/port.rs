@@ -4,6 +4,7 @@ use std::any::TypeId;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -42,6 +43,7 @@ pub(crate) struct Port {
 pub(crate) struct Slot {
     pub(crate) mailbox: Arc<Mailbox>,
     order: AtomicU8,
+    ordered: Notify,
     seen_taken: AtomicU64,
     /// Set once, right after the instance is built around this port.
     pub(crate) member: OnceLock<Weak<dyn Member>>,
@@ -85,6 +87,7 @@ impl Port {
         let slot = || Slot {
             mailbox: Arc::new(Mailbox::new(declaration.mailbox)),
             order: AtomicU8::new(0),
+            ordered: Notify::new(),
             seen_taken: AtomicU64::new(u64::MAX),
             member: OnceLock::new(),
         };
@@ -140,6 +143,12 @@ impl Port {
         in_turn
             .min_by_key(|mailbox| mailbox.load())
             .expect("invariant: a port has at least one slot")
+    }
+
+    /// An envelope that waits for the instance with the most of them.
+    pub(crate) fn steal(&self) -> Option<Box<Delivery>> {
+        let waiting = self.slots.iter().map(|slot| &slot.mailbox);
+        waiting.max_by_key(|mailbox| mailbox.len())?.take_one()
     }
 
     /// Why it ended, once it has.
@@ -200,9 +209,7 @@ impl Port {
 
     /// When the lease was renewed last.
     pub(crate) fn renewed(&self) -> Moment {
-        Moment::from_origin(std::time::Duration::from_nanos(
-            self.lease.load(Ordering::Relaxed),
-        ))
+        Moment::from_origin(Duration::from_nanos(self.lease.load(Ordering::Relaxed)))
     }
 }
 
@@ -219,7 +226,26 @@ impl Slot {
     /// Tells the instance, which looks when it has a moment. An order does not take back a stronger one.
     pub(crate) fn give(&self, order: Order) {
         self.order.fetch_max(order as u8, Ordering::AcqRel);
+        self.ordered.notify_waiters();
         self.mailbox.nudge();
+    }
+
+    /// Waits, unless it is told to stop meanwhile.
+    pub(crate) async fn pause(&self, wait: Duration) {
+        let pause = tokio::time::sleep(wait);
+        tokio::pin!(pause);
+        loop {
+            let ordered = self.ordered.notified();
+            if self.order() == Order::Stop {
+                return;
+            }
+            tokio::select! {
+                biased;
+                // Losing either branch is safe: an order is looked at again, and the pause goes on.
+                () = &mut pause => return,
+                () = ordered => {}
+            }
+        }
     }
 
     /// Whether the instance has taken nothing out of a mailbox that holds something since the last time somebody asked:

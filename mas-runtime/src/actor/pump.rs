@@ -4,25 +4,27 @@
 //! handlers side by side, in the order in which they came. A `&mut self` handler waits until the `&self` handlers that run
 //! have ended, and none starts meanwhile.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use super::agent::Agent;
+use super::admit;
+use super::agent::{Agent, Route};
 use super::delivery::{Asker, Delivery};
 use super::guard::{self, Ran};
+use super::hand::InHand;
 use super::instance::{Instance, LastCrash, Seat, timed_out};
-use super::message::{Message, Outcome};
-use super::port::{Order, Port};
-use super::settle::{self, InHand, Settled};
+use super::message::{Message, Outcome, Reply};
+use super::port::Order;
+use super::settle::{self, Settled};
 use super::turn::{Cause, Turn};
-use crate::model::limits::{BATCH_MAX, CONFLICTS_MAX, TURNS_BEFORE_YIELD};
+use crate::model::limits::{ALONE_WAIT_MAX, BATCH_MAX, CONFLICTS_MAX, TURNS_BEFORE_YIELD};
 use crate::model::{Failure, FailureCode, Payload};
 
 /// How often a pump that finds nothing lets others run before it sleeps: waking it costs more than that.
@@ -48,7 +50,7 @@ pub(crate) async fn run<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A
             return exit;
         }
         if seat.batch.is_empty() {
-            instance.mailbox.take(BATCH_MAX, &mut seat.batch);
+            refill(instance, &mut seat.batch);
         }
         let Some(delivery) = seat.batch.pop_front() else {
             if idle < YIELDS_BEFORE_SLEEP {
@@ -80,6 +82,18 @@ pub(crate) async fn run<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A
     }
 }
 
+/// Takes envelopes out of the mailbox. An instance of a pool takes one at a time, so that what waits is there for whichever
+/// is free next; one that has nothing takes from the one that has most.
+fn refill<A: Agent>(instance: &Instance<A>, batch: &mut VecDeque<Box<Delivery>>) {
+    if instance.port.slots.len() == 1 {
+        return instance.mailbox.take(BATCH_MAX, batch);
+    }
+    instance.mailbox.take(1, batch);
+    if batch.is_empty() {
+        batch.extend(instance.port.steal());
+    }
+}
+
 /// What the instance was told to do, if anything.
 fn ordered<A: Agent>(instance: &Instance<A>) -> Option<Exit> {
     match instance.slot().order() {
@@ -98,72 +112,92 @@ async fn alone<A: Agent>(
     seat: &mut Seat<A>,
     mut delivery: Box<Delivery>,
 ) -> Result<(), LastCrash> {
-    if settle::needs_admission(&delivery) {
-        delivery = match settle::admit(instance, delivery).await {
+    if admit::needs_admission(&delivery) {
+        delivery = match admit::admit(instance, delivery).await {
             Some(admitted) => admitted,
             None => return Ok(()),
         };
     }
-    loop {
-        let turn_alone = if must_be_alone(instance, &delivery) {
-            Some(instance.port.turns.write().await)
-        } else {
-            None
-        };
-        let again = one_turn(instance, seat, delivery).await?;
-        drop(turn_alone);
-        match again {
-            None => return Ok(()),
-            Some(same) => delivery = same,
-        }
+    if keeps_nothing(instance, &delivery) {
+        return quick_turn(instance, seat, delivery).await;
     }
+    let mut next = Some(delivery);
+    while let Some(delivery) = next {
+        next = kept_turn(instance, seat, delivery).await?;
+    }
+    Ok(())
 }
 
-/// Whether other instances must be held off: after too many conflicts, and for messages that can't run again.
-fn must_be_alone<A: Agent>(instance: &Instance<A>, delivery: &Delivery) -> bool {
-    let shares_state = instance.port.slots.len() > 1 && instance.cell.is_kept();
-    let claim = delivery.claim.as_ref();
-    shares_state && claim.is_none_or(|claim| claim.conflicts >= CONFLICTS_MAX)
+/// Whether nothing of this message outlives it: no state, no inbox entry.
+fn keeps_nothing<A: Agent>(instance: &Instance<A>, delivery: &Delivery) -> bool {
+    delivery.claim.is_none() && !instance.cell.is_kept()
 }
 
-/// One try of a `&mut self` handler. Gives the delivery back when it must run again on a newer state.
-async fn one_turn<A: Agent>(
+/// Runs a `&mut self` handler of an agent that keeps nothing.
+async fn quick_turn<A: Agent>(
+    instance: &Arc<Instance<A>>,
+    seat: &mut Seat<A>,
+    delivery: Box<Delivery>,
+) -> Result<(), LastCrash> {
+    let route = delivery.route;
+    let (cause, asker, payload) = strip(delivery);
+    let message = Message::new(
+        payload,
+        asker.wants_reply(),
+        asker.sink(),
+        instance.port.declaration.timeout,
+    );
+    let ran = run_exclusive(instance, seat, cause, false, route, message).await;
+    let draft = seat.context.take_draft();
+    let turn = &*seat.context.turn;
+    let (outcome, crash) = judge(instance, turn, ran);
+    let settled = settle::settle_at_once(instance, asker, turn, outcome, draft);
+    after(crash, settled).map(drop)
+}
+
+/// One try of a `&mut self` handler of an agent that keeps something. Gives the delivery back when it must run again on a
+/// newer state.
+async fn kept_turn<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
     delivery: Box<Delivery>,
 ) -> Result<Option<Box<Delivery>>, LastCrash> {
     let route = delivery.route;
-    let (cause, mut hand, payload, pool) = take_apart(&instance.port, delivery);
-    if instance.cell.is_stale() && !settle::fresh_state(instance, &mut hand, &cause).await {
+    let (cause, mut hand, payload) = take_in_hand(instance, delivery);
+    let alone = hand
+        .claim()
+        .is_none_or(|claim| claim.conflicts >= CONFLICTS_MAX);
+    let turns = instance
+        .take_turn(alone, patience(instance, &hand, &cause))
+        .await;
+    if instance.cell.is_stale() && !admit::fresh_state(instance, &mut hand, &cause).await {
         return Ok(None);
-    }
-    let context = &mut seat.context;
-    match Arc::get_mut(&mut context.turn) {
-        Some(turn) => turn.reset(cause, pool, hand.stages()),
-        // Something of the turn before lives on, in a task that its handler spawned, for one.
-        None => {
-            let mut turn = instance.new_turn(Cause::lifecycle("-"));
-            turn.reset(cause, pool, hand.stages());
-            context.turn = Arc::new(turn);
-        }
     }
     let timeout = instance.port.declaration.timeout;
     let message = Message::new(payload, hand.wants_reply(), hand.sink(), timeout);
-    trace(instance, &context.turn);
-    let slow = |turn: &Turn, after| settle::slow(instance, turn, after);
-    let turn = Arc::clone(&context.turn);
-    // Called when it is polled: a trait written by hand may do its work in the call.
-    let agent = &mut seat.agent;
-    let handler = async { A::handle_exclusive(agent, route.handler, message, context).await };
-    let ran = guard::run(turn, handler, timeout, slow).await;
+    prepare(instance, seat, cause, hand.stages());
+    hand.begin(&seat.context.turn);
+    let ran = run_prepared(instance, seat, route, message).await;
     let draft = seat.context.take_draft();
-    let turn = &*seat.context.turn;
-    let (outcome, crash) = judge(instance, turn, ran);
-    let settled = if hand.stages() || instance.cell.is_kept() {
-        settle::settle(instance, &mut hand, turn, outcome, draft, route).await
+    let turn = Arc::clone(&seat.context.turn);
+    let (outcome, crash) = judge(instance, &turn, ran);
+    let settled = settle::settle(instance, hand, turn, outcome, draft, route).await;
+    drop(turns);
+    after(crash, settled)
+}
+
+/// How long a message waits for its turn among the instances of a pool: not long where it can run again, or where another
+/// handler may wait for it that holds its turn meanwhile.
+fn patience<A: Agent>(instance: &Instance<A>, hand: &InHand, cause: &Cause) -> Duration {
+    if hand.claim().is_some() || cause.meta.hops > 0 {
+        ALONE_WAIT_MAX
     } else {
-        settle::settle_at_once(instance, &mut hand, turn, outcome, draft)
-    };
+        instance.port.declaration.timeout
+    }
+}
+
+/// What follows a turn: the crash of the instance, another try, or nothing.
+fn after(crash: Option<LastCrash>, settled: Settled) -> Result<Option<Box<Delivery>>, LastCrash> {
     match (crash, settled) {
         (Some(crash), _) | (None, Settled::Crash(crash)) => Err(crash),
         (None, Settled::Done) => Ok(None),
@@ -171,24 +205,80 @@ async fn one_turn<A: Agent>(
     }
 }
 
-/// Takes a delivery apart: what its handler inherits, what must not be lost, the payload, and the budget.
-fn take_apart(
-    port: &Arc<Port>,
-    mut delivery: Box<Delivery>,
-) -> (Cause, InHand<'_>, Payload, Option<Arc<AtomicU32>>) {
+async fn run_exclusive<A: Agent>(
+    instance: &Arc<Instance<A>>,
+    seat: &mut Seat<A>,
+    cause: Cause,
+    stages: bool,
+    route: Route,
+    message: Message,
+) -> Ran<Reply> {
+    prepare(instance, seat, cause, stages);
+    run_prepared(instance, seat, route, message).await
+}
+
+/// How long a handler may run. A stream may for as long as its asker listens: the message's own stall time watches it.
+fn timeout_of<A: Agent>(instance: &Instance<A>, route: Route) -> Duration {
+    if route.streams {
+        Duration::MAX / 4
+    } else {
+        instance.port.declaration.timeout
+    }
+}
+
+/// Makes the seat's context that of another message.
+fn prepare<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A>, cause: Cause, stages: bool) {
+    let context = &mut seat.context;
+    if let Some(turn) = Arc::get_mut(&mut context.turn) {
+        turn.reset(cause, stages);
+    } else {
+        // Something of the turn before lives on, in a task that its handler spawned, for one.
+        let mut turn = instance.new_turn(Cause::lifecycle("-"));
+        turn.reset(cause, stages);
+        context.turn = Arc::new(turn);
+    }
+}
+
+async fn run_prepared<A: Agent>(
+    instance: &Arc<Instance<A>>,
+    seat: &mut Seat<A>,
+    route: Route,
+    message: Message,
+) -> Ran<Reply> {
+    let Seat { agent, context, .. } = seat;
+    trace(instance, &context.turn);
+    let timeout = timeout_of(instance, route);
+    let slow = |turn: &Turn, after| settle::slow(instance, turn, after);
+    let turn = Arc::clone(&context.turn);
+    // Called when it is polled: a trait written by hand may do its work in the call.
+    let handler = async { A::handle_exclusive(agent, route.handler, message, context).await };
+    guard::run(turn, handler, timeout, slow).await
+}
+
+/// Takes a delivery apart: what its handler inherits, who asked, the payload.
+fn strip(mut delivery: Box<Delivery>) -> (Cause, Asker, Payload) {
     let payload = std::mem::take(&mut delivery.envelope.payload);
     let asker = std::mem::replace(&mut delivery.asker, Asker::nobody());
+    (Cause::of(delivery), asker, payload)
+}
+
+/// Takes a delivery apart, with what must not be lost of it in hand.
+fn take_in_hand<A: Agent>(
+    instance: &Instance<A>,
+    mut delivery: Box<Delivery>,
+) -> (Cause, InHand, Payload) {
     let claim = delivery.claim.take();
-    let pool = delivery.pool.take();
-    let hand = InHand::new(port, asker, claim, delivery.envelope.meta.expects_reply);
-    (Cause::of(delivery), hand, payload, pool)
+    let expects_reply = delivery.envelope.meta.expects_reply;
+    let (cause, asker, payload) = strip(delivery);
+    let hand = InHand::new(Arc::clone(&instance.port), asker, claim, expects_reply);
+    (cause, hand, payload)
 }
 
 /// What a run comes to: its outcome, and whether the instance survives it.
 fn judge<A: Agent>(
     instance: &Instance<A>,
     turn: &Turn,
-    ran: Ran<super::message::Reply>,
+    ran: Ran<Reply>,
 ) -> (Outcome, Option<LastCrash>) {
     let message_type = &turn.cause.message_type;
     match ran {
@@ -253,20 +343,20 @@ async fn side_by_side<A: Agent>(
 }
 
 /// Whether what comes next must wait until nothing runs.
-fn blocked(batch: &std::collections::VecDeque<Box<Delivery>>) -> bool {
+fn blocked(batch: &VecDeque<Box<Delivery>>) -> bool {
     batch.front().is_some_and(|next| next.route.exclusive)
 }
 
 /// The next delivery, if it is for a `&self` handler and the instance goes on.
 fn next_shared<A: Agent>(
     instance: &Instance<A>,
-    batch: &mut std::collections::VecDeque<Box<Delivery>>,
+    batch: &mut VecDeque<Box<Delivery>>,
 ) -> Option<Box<Delivery>> {
     if instance.slot().order() != Order::Run {
         return None;
     }
     if batch.is_empty() {
-        instance.mailbox.take(BATCH_MAX, batch);
+        refill(instance, batch);
     }
     if blocked(batch) {
         return None;
@@ -304,39 +394,59 @@ async fn shared_turn<A: Agent>(
     agent: &A,
     mut delivery: Box<Delivery>,
 ) -> Result<(), LastCrash> {
-    if settle::needs_admission(&delivery) {
-        delivery = match settle::admit(instance, delivery).await {
+    if admit::needs_admission(&delivery) {
+        delivery = match admit::admit(instance, delivery).await {
             Some(admitted) => admitted,
             None => return Ok(()),
         };
     }
     let route = delivery.route;
-    let (cause, mut hand, payload, pool) = take_apart(&instance.port, delivery);
-    if instance.cell.is_stale() && !settle::fresh_state(instance, &mut hand, &cause).await {
+    if keeps_nothing(instance, &delivery) {
+        let (cause, asker, payload) = strip(delivery);
+        let own = instance.port.declaration.timeout;
+        let message = Message::new(payload, asker.wants_reply(), asker.sink(), own);
+        let (turn, ran) = run_shared(instance, agent, cause, None, route, message).await;
+        let (outcome, crash) = judge(instance, &turn, ran);
+        let settled = settle::settle_at_once(instance, asker, &turn, outcome, None);
+        return after(crash, settled).map(drop);
+    }
+    let (cause, mut hand, payload) = take_in_hand(instance, delivery);
+    let turns = instance
+        .take_turn(false, patience(instance, &hand, &cause))
+        .await;
+    if instance.cell.is_stale() && !admit::fresh_state(instance, &mut hand, &cause).await {
         return Ok(());
     }
-    let mut turn = instance.new_turn(Cause::lifecycle("-"));
-    turn.reset(cause, pool, hand.stages());
-    let context = instance.new_context(turn);
-    let turn = Arc::clone(&context.turn);
     let own = instance.port.declaration.timeout;
     let message = Message::new(payload, hand.wants_reply(), hand.sink(), own);
+    let (turn, ran) = run_shared(instance, agent, cause, Some(&mut hand), route, message).await;
+    let (outcome, crash) = judge(instance, &turn, ran);
+    let settled = settle::settle(instance, hand, turn, outcome, None, route).await;
+    drop(turns);
+    after(crash, settled).map(drop)
+}
+
+async fn run_shared<A: Agent>(
+    instance: &Arc<Instance<A>>,
+    agent: &A,
+    cause: Cause,
+    hand: Option<&mut InHand>,
+    route: Route,
+    message: Message,
+) -> (Arc<Turn>, Ran<Reply>) {
+    let mut turn = instance.new_turn(Cause::lifecycle("-"));
+    turn.reset(cause, hand.as_ref().is_some_and(|hand| hand.stages()));
+    let context = instance.new_context(turn);
+    let turn = Arc::clone(&context.turn);
+    if let Some(hand) = hand {
+        hand.begin(&turn);
+    }
     trace(instance, &turn);
-    // A stream may run for as long as its asker listens: the message's own stall time watches it.
-    let timeout = if route.streams {
-        Duration::MAX / 4
-    } else {
-        own
-    };
+    let timeout = timeout_of(instance, route);
     let slow = |turn: &Turn, after| settle::slow(instance, turn, after);
     let handler = async { A::handle_shared(agent, route.handler, message, &context).await };
     let ran = guard::run(Arc::clone(&turn), handler, timeout, slow).await;
-    let (outcome, crash) = judge(instance, &turn, ran);
-    let settled = settle::settle(instance, &mut hand, &turn, outcome, None, route).await;
-    match (crash, settled) {
-        (Some(crash), _) | (None, Settled::Crash(crash)) => Err(crash),
-        (None, Settled::Done | Settled::Again(_)) => Ok(()),
-    }
+    (turn, ran)
 }
 
 fn trace<A: Agent>(instance: &Instance<A>, turn: &Turn) {

@@ -23,7 +23,7 @@ use super::replies::Replies;
 use super::turn::{NO_ID, Turn};
 use super::waiting::Asking;
 use crate::model::limits::{ASK_TIMEOUT, OUTBOX_ENTRIES_MAX, STREAM_ITEMS_MAX};
-use crate::model::{AgentId, Envelope, MessageType, Moment, Payload, PayloadError, Priority};
+use crate::model::{AgentId, Envelope, MessageType, Moment, Payload, Priority};
 
 /// Where a ref leads.
 pub(crate) struct Handle {
@@ -141,32 +141,36 @@ impl Draft {
             && !self.letter.asker.wants_reply()
             && !self.letter.asker.wants_stream();
         if staged && let Some(turn) = self.turn.take() {
-            let bytes_max = self.to.host.core().options.payload_bytes_max;
-            if let Some(bytes) = self.letter.envelope.payload.encoded_len()
-                && bytes > bytes_max
-            {
-                let error = PayloadError::TooLarge { bytes, bytes_max };
-                return Sending::Done(Err(error.into()));
-            }
-            if let Some(port) = self.to.host.port(&self.to.id)
-                && port.route(&self.letter.envelope.message_type).is_none()
-            {
-                return Sending::Done(Err(SendError::UnknownMessageType {
-                    target: self.to.id.clone(),
-                    message_type: self.letter.envelope.message_type,
-                    handled: port.table.message_types(),
-                }));
-            }
-            if !self.to.host.outbox_has_room(&turn.agent) {
-                return Sending::Done(Err(SendError::OutboxFull {
-                    sender: turn.agent.clone(),
-                    entries: OUTBOX_ENTRIES_MAX,
-                }));
-            }
-            return Sending::Done(turn.stage(self));
+            return Sending::Done(self.stage(&turn));
         }
         let to = Arc::clone(&self.to);
         to.host.send(&to, self)
+    }
+}
+
+impl Draft {
+    /// Keeps it with the durable handler that sends it, until that commits.
+    fn stage(mut self, turn: &Turn) -> Result<(), SendError> {
+        let host = &self.to.host;
+        // It is stored as bytes: what is wrong with them is the handler's to hear.
+        let bytes_max = host.core().options.payload_bytes_max;
+        self.letter.envelope.payload.settle(bytes_max)?;
+        if let Some(port) = host.port(&self.to.id)
+            && port.route(&self.letter.envelope.message_type).is_none()
+        {
+            return Err(SendError::UnknownMessageType {
+                target: self.to.id.clone(),
+                message_type: self.letter.envelope.message_type,
+                handled: port.table.message_types(),
+            });
+        }
+        if !host.outbox_has_room(&turn.agent) {
+            return Err(SendError::OutboxFull {
+                sender: turn.agent.clone(),
+                entries: OUTBOX_ENTRIES_MAX,
+            });
+        }
+        turn.stage(self)
     }
 }
 

@@ -1,32 +1,29 @@
 //! How a message settles: its commit, its answer, and what happens when it failed.
 //!
 //! For a durable message everything is one batch: state, ack, dedup with the reply, sends, timers. Nothing of it is
-//! released before the batch is durable.
+//! released before the batch is durable. Once its handler has returned, a message that something is kept for settles
+//! [to its end](super::to_its_end), also when its instance is killed meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::agent::{Agent, Route, StateOf};
 use super::backoff::REDELIVERY;
-use super::delivery::{Answer, Asker, Delivery, Part};
+use super::delivery::{Answer, Asker, Delivery};
 use super::event::EventKind;
-use super::host::{DeadLetter, Planned};
-use super::inbox::{Claim, Window, encode_answer};
+use super::hand::{InHand, tell};
+use super::host::Planned;
+use super::inbox::{Claim, Window, encode_failure, encode_reply};
 use super::instance::{Instance, LastCrash};
 use super::message::Outcome;
 use super::port::Port;
 use super::state::{DraftState, PublishError};
+use super::to_its_end::ToItsEnd;
 use super::turn::{Book, Cause, TimerChange, Turn};
 use crate::model::{AgentId, Envelope, Failure, FailureCode, Payload, decode_envelope};
 use crate::store::{Batch, CommitError, Committed, Op};
-
-/// A message between its dispatch and its end: dropped before it settled, a durable one is tried again.
-pub(crate) struct InHand<'a> {
-    port: &'a Arc<Port>,
-    asker: Option<Asker>,
-    claim: Option<Box<Claim>>,
-    wants_reply: bool,
-}
 
 /// What a message came to.
 pub(crate) enum Settled {
@@ -37,200 +34,93 @@ pub(crate) enum Settled {
     Crash(LastCrash),
 }
 
-impl<'a> InHand<'a> {
-    pub(crate) fn new(
-        port: &'a Arc<Port>,
-        asker: Asker,
-        claim: Option<Box<Claim>>,
-        expects_reply: bool,
+/// What a handler did for others, as operations of one batch and as what follows when it is durable.
+pub(crate) struct Effects {
+    pub(crate) batch: Batch,
+    planned: Vec<Planned>,
+    timers: Vec<TimerChange>,
+}
+
+impl Effects {
+    /// Adds to a batch what a handler has sent and which timers it has changed.
+    pub(crate) fn gather<A: Agent>(
+        instance: &Instance<A>,
+        mut batch: Batch,
+        book: Book,
+        turn: &Turn,
     ) -> Self {
-        // Somebody may wait for the answer to a durable message who has not yet been heard of.
-        let wants_reply = asker.wants_reply() || (claim.is_some() && expects_reply);
+        let share = turn.budget_left() / u32::try_from(book.sends.len().max(1)).unwrap_or(u32::MAX);
+        let mut planned = Vec::with_capacity(book.sends.len());
+        for mut send in book.sends {
+            send.letter.envelope.meta.budget = share;
+            send.letter.pool = None;
+            planned.push(instance.host.plan(send, &mut batch));
+        }
+        for change in &book.timers {
+            batch.push(timer_op(&instance.port.id, change));
+        }
         Self {
-            port,
-            asker: Some(asker),
-            claim,
-            wants_reply,
+            batch,
+            planned,
+            timers: book.timers,
         }
     }
 
-    /// Whether what the handler sends waits for its commit.
-    pub(crate) const fn stages(&self) -> bool {
-        self.claim.is_some()
+    /// Takes the batch out, to be committed.
+    pub(crate) fn take_batch(&mut self) -> Batch {
+        std::mem::take(&mut self.batch)
     }
 
-    pub(crate) const fn wants_reply(&self) -> bool {
-        self.wants_reply
+    /// The batch is durable: what was sent goes its way.
+    pub(crate) fn release<A: Agent>(self, instance: &Instance<A>, committed: Committed) {
+        for (planned, seq) in self.planned.into_iter().zip(committed.seqs) {
+            instance.host.release(planned, seq);
+        }
+        instance.port.timers.committed(self.timers);
     }
 
-    pub(crate) fn sink(&self) -> Option<tokio::sync::mpsc::Sender<Part>> {
-        match (self.window(), &self.claim) {
-            (Some(window), Some(claim)) => window.sink(claim.id),
-            _ => self.asker.as_ref()?.sink(),
+    /// The batch did not come about, as far as one can tell.
+    pub(crate) fn withdraw<A: Agent>(self, instance: &Instance<A>, error: &CommitError) {
+        for planned in self.planned {
+            if error.may_be_stored() {
+                instance.host.doubt(planned);
+            } else {
+                instance.host.withdraw(planned);
+            }
         }
     }
-
-    fn window(&self) -> Option<&Arc<Window>> {
-        self.port.window.as_ref()
-    }
-
-    /// Tells whoever asked.
-    fn answer<A: Agent>(&mut self, instance: &Instance<A>, cause: &Cause, answer: Answer) {
-        let core = instance.host.core();
-        if core.trace.get().is_some() {
-            let what = if answer.is_ok() { "reply" } else { "failure" };
-            core.trace(
-                &instance.port.id,
-                format_args!("{what} {} to {}", cause.message_type, cause.sender),
-            );
-        }
-        if let (Some(window), Some(claim)) = (self.window(), &self.claim) {
-            window.answer(claim.id, answer);
-        } else if let Some(asker) = self.asker.take()
-            && !asker.answer(answer)
-        {
-            core.late_reply(&instance.port.id);
-        }
-    }
-
-    /// Nothing is to be done any more when this is dropped.
-    fn over(&mut self) -> Option<Claim> {
-        self.claim.take().map(|claim| *claim)
-    }
 }
 
-impl Drop for InHand<'_> {
-    fn drop(&mut self) {
-        let Some(claim) = self.claim.take() else {
-            return;
-        };
-        let Some(window) = self.port.window.clone() else {
-            return;
-        };
-        let claim = *claim;
-        let why = Failure::new(FailureCode::PANIC, "the agent ended while it handled this");
-        let port = Arc::clone(self.port);
-        window.spawn(move |window| async move {
-            failed(&port, &window, claim, why).await;
-        });
-    }
-}
-
-/// Whether [`admit`] has anything to check.
-pub(crate) fn needs_admission(delivery: &Delivery) -> bool {
-    delivery.claim.is_some() || delivery.envelope.meta.deadline.is_some()
-}
-
-/// The checks before a handler sees a message: whether it is still worth handling, and whether it was handled before.
-pub(crate) async fn admit<A: Agent>(
-    instance: &Arc<Instance<A>>,
-    delivery: Box<Delivery>,
-) -> Option<Box<Delivery>> {
-    let core = instance.host.core();
-    if delivery.envelope.meta.expects_reply && delivery.claim.is_none() && delivery.asker.is_gone()
-    {
-        // Nobody waits for the answer any more: the work is not begun.
-        core.late_reply(&instance.port.id);
-        return None;
-    }
-    if let Some(deadline) = delivery.envelope.meta.deadline
-        && core.clock.now() >= deadline
-    {
-        expire(instance, delivery).await;
-        return None;
-    }
-    let Some(window) = &instance.port.window else {
-        return Some(delivery);
-    };
-    let Some(claim) = &delivery.claim else {
-        return Some(delivery);
-    };
-    if window.has_seen(claim.id) {
-        let claim = (**claim).clone();
-        repeat(instance, window, claim).await;
-        return None;
-    }
-    if claim.attempts >= instance.port.declaration.max_attempts {
-        // The process died with it in hand as often as it may be tried.
-        let why = Failure::new(FailureCode::PANIC, "the process ended while it was handled");
-        failed(&instance.port, window, (**claim).clone(), why).await;
-        return None;
-    }
-    window.mark(claim);
-    Some(delivery)
-}
-
-/// Makes sure that the handler sees what is stored. False when it can't be read: the message waits.
-pub(crate) async fn fresh_state<A: Agent>(
-    instance: &Instance<A>,
-    hand: &mut InHand<'_>,
-    cause: &Cause,
-) -> bool {
-    let core = instance.host.core();
-    let Err(error) = instance.cell.refresh(&*core.engine).await else {
-        return true;
-    };
-    let text = format!("the state can't be read: {error}");
-    core.event(EventKind::EngineFailed {
-        reason: text.clone(),
-    });
-    engine_failed(
-        instance,
-        hand,
-        cause,
-        Failure::new(FailureCode::STORE, text),
-    );
-    false
-}
-
-/// The message had its deadline.
-async fn expire<A: Agent>(instance: &Instance<A>, delivery: Box<Delivery>) {
-    let text = format!(
-        "the deadline of `{}` passed before it was handled",
-        delivery.envelope.message_type
-    );
-    let failure = Failure::new(FailureCode::EXPIRED, text.clone()).lasting();
-    if let (Some(window), Some(claim)) = (&instance.port.window, delivery.claim) {
-        bury(&instance.port, window, *claim, failure).await;
-        return;
-    }
-    delivery.asker.answer(Err(failure));
-    instance.host.dead_letter(DeadLetter {
-        envelope: delivery.envelope,
-        reason: text,
-    });
-}
-
-/// The message was handled before: its entry goes, and whoever asks again gets the kept reply.
-async fn repeat<A: Agent>(instance: &Instance<A>, window: &Arc<Window>, claim: Claim) {
-    let core = instance.host.core();
-    core.trace(&instance.port.id, format_args!("repeat {}", claim.id));
-    let mut batch = Batch::default();
-    batch.push(ack(&instance.port.id, &claim));
-    let done = match core.engine.commit(batch).await {
-        Ok(_) | Err(CommitError::Gone { .. }) => window.answer_again(claim.id).await.is_ok(),
-        Err(_) => false,
-    };
-    if done {
-        window.settled(claim.seq);
-    } else {
-        let wait = REDELIVERY.wait(1, &core.entropy);
-        window.again(claim, wait);
-    }
-}
-
-fn ack(agent: &AgentId, claim: &Claim) -> Op {
-    Op::InboxAck {
-        agent: agent.clone(),
-        lane: claim.lane,
-        seq: claim.seq,
-    }
-}
-
-/// Ends a message: commits what its handler did, or deals with its failure.
+/// Ends a message that something is kept for: commits what its handler did, or deals with its failure.
 pub(crate) async fn settle<A: Agent>(
     instance: &Arc<Instance<A>>,
-    hand: &mut InHand<'_>,
+    hand: InHand,
+    turn: Arc<Turn>,
+    outcome: Outcome,
+    draft: Option<DraftState<StateOf<A>>>,
+    route: Route,
+) -> Settled {
+    let own = Arc::clone(instance);
+    let work = async move {
+        let window = hand.window().cloned();
+        let settled = settling(&own, hand, &turn, outcome, draft, route).await;
+        (settled, window)
+    };
+    let tasks = &instance.host.core().tasks;
+    let to_the_end = ToItsEnd::or_else(tasks, work, |(settled, window)| {
+        // The instance that would run it again has been killed: the next one does.
+        if let (Settled::Again(delivery), Some(window)) = (settled, window)
+            && let Some(claim) = delivery.claim
+        {
+            window.reload(*claim);
+        }
+    });
+    to_the_end.await.0
+}
+
+async fn settling<A: Agent>(
+    instance: &Arc<Instance<A>>,
+    mut hand: InHand,
     turn: &Turn,
     outcome: Outcome,
     draft: Option<DraftState<StateOf<A>>>,
@@ -250,19 +140,15 @@ pub(crate) async fn settle<A: Agent>(
         (Some(failure), Outcome::Value(_) | Outcome::Streamed) => Outcome::Failed(failure),
         (_, outcome) => outcome,
     };
-    let settled = match outcome {
+    let reply = match outcome {
         Outcome::Failed(failure) => {
-            fail(instance, hand, &turn.cause, failure).await;
-            Settled::Done
+            fail(instance, &mut hand, turn, failure).await;
+            return crash.map_or(Settled::Done, Settled::Crash);
         }
-        Outcome::Value(value) => {
-            let reply = book.reply.take().unwrap_or(value);
-            succeed(instance, hand, *book, reply, draft, turn, route).await
-        }
-        Outcome::Streamed => {
-            succeed(instance, hand, *book, Payload::empty(), draft, turn, route).await
-        }
+        Outcome::Value(value) => book.reply.take().unwrap_or(value),
+        Outcome::Streamed => Payload::empty(),
     };
+    let settled = succeed(instance, &mut hand, *book, reply, draft, turn, route).await;
     match (crash, settled) {
         (Some(crash), Settled::Done) => Settled::Crash(crash),
         (_, settled) => settled,
@@ -271,13 +157,21 @@ pub(crate) async fn settle<A: Agent>(
 
 async fn succeed<A: Agent>(
     instance: &Arc<Instance<A>>,
-    hand: &mut InHand<'_>,
+    hand: &mut InHand,
     book: Book,
     reply: Payload,
     draft: Option<DraftState<StateOf<A>>>,
     turn: &Turn,
     route: Route,
 ) -> Settled {
+    let kept = match kept_reply(instance, hand, turn, &reply) {
+        Ok(kept) => kept,
+        Err(failure) => {
+            fail(instance, hand, turn, failure).await;
+            return Settled::Done;
+        }
+    };
+    let answer = Ok(reply);
     let mut batch = Batch::default();
     if let Some(draft) = draft {
         match instance.cell.publish(&draft) {
@@ -287,101 +181,107 @@ async fn succeed<A: Agent>(
             Err(PublishError::Codec(error)) => {
                 let text = format!("the state can't be kept: {error}");
                 let failure = Failure::new(FailureCode::STORE, text).lasting();
-                fail(instance, hand, &turn.cause, failure).await;
+                fail(instance, hand, turn, failure).await;
                 return Settled::Done;
             }
         }
     }
-    let Some((window, claim)) = hand.window().cloned().zip(hand.claim.as_deref().cloned()) else {
-        return succeed_volatile(instance, hand, batch, reply, turn).await;
+    let Some((window, claim)) = hand.window().cloned().zip(hand.claim().cloned()) else {
+        return succeed_volatile(instance, hand, batch, answer, turn).await;
     };
-    let answer = Ok(reply);
     batch.push(ack(&instance.port.id, &claim));
-    let kept = turn
-        .cause
-        .meta
-        .expects_reply
-        .then(|| encode_answer(&answer));
     window.remember(claim.id, kept, &mut batch);
-    let share = turn.budget_left() / u32::try_from(book.sends.len().max(1)).unwrap_or(u32::MAX);
-    let mut planned = Vec::with_capacity(book.sends.len());
-    for mut send in book.sends {
-        send.letter.envelope.meta.budget = share;
-        send.letter.pool = None;
-        planned.push(instance.host.plan(send, &mut batch));
-    }
-    for change in &book.timers {
-        batch.push(timer_op(&instance.port.id, change));
-    }
+    let mut effects = Effects::gather(instance, batch, book, turn);
+    let batch = effects.take_batch();
     trace_commit(instance, &batch);
     match instance.host.core().engine.commit(batch).await {
         Ok(committed) => {
+            window.remembered(claim.id);
             hand.answer(instance, &turn.cause, answer);
             hand.over();
-            released(instance, &window, &claim, committed, planned);
-            instance.port.timers.committed(book.timers);
+            window.settled(claim.seq);
+            effects.release(instance, committed);
             Settled::Done
         }
         Err(error) => {
-            for planned in planned {
-                instance.host.withdraw(planned);
-            }
-            undone(instance, hand, &turn.cause, route, &error)
+            effects.withdraw(instance, &error);
+            undone(instance, hand, turn, route, &error).await
         }
     }
 }
 
-/// The commit of a durable message did not come about: nothing of this attempt counts.
-fn undone<A: Agent>(
+/// The bytes of a reply that is kept for a repeated ask.
+///
+/// # Errors
+/// A lasting [`Failure`] when the reply can't be encoded, or is too large.
+fn kept_reply<A: Agent>(
     instance: &Instance<A>,
-    hand: &mut InHand<'_>,
-    cause: &Cause,
+    hand: &InHand,
+    turn: &Turn,
+    reply: &Payload,
+) -> Result<Option<Bytes>, Failure> {
+    if hand.claim().is_none() || !turn.cause.meta.expects_reply {
+        return Ok(None);
+    }
+    let bytes_max = instance.host.core().options.payload_bytes_max;
+    encode_reply(reply, bytes_max).map(Some).map_err(|error| {
+        let text = format!("reply to `{}`: {error}", turn.cause.message_type);
+        Failure::new(FailureCode::BAD_REPLY, text).lasting()
+    })
+}
+
+/// The commit of a durable message did not come about: nothing of this attempt counts.
+async fn undone<A: Agent>(
+    instance: &Instance<A>,
+    hand: &mut InHand,
+    turn: &Turn,
     route: Route,
     error: &CommitError,
 ) -> Settled {
     instance.cell.invalidate();
     match error {
-        CommitError::Conflict { .. } => conflict(instance, hand, cause, route),
-        CommitError::Gone { .. } => {
-            // Somebody else settled it, or an earlier commit of this one did after all: what was kept is the answer.
-            if let (Some(window), Some(claim)) = (hand.window().cloned(), hand.over()) {
-                window.settled(claim.seq);
-                window.spawn(move |window| async move {
-                    if let Err(error) = window.answer_again(claim.id).await {
-                        tracing::warn!(%error, "a kept reply can't be read");
-                    }
-                });
-            }
-            Settled::Done
+        CommitError::Conflict { .. } => return conflict(instance, hand, &turn.cause, route),
+        CommitError::Gone { .. } => already_settled(instance, hand).await,
+        CommitError::TooLarge { .. } | CommitError::Misuse { .. } => {
+            // It would be the same the next time.
+            let text = format!("what the handler did can't be kept: {error}");
+            let failure = Failure::new(FailureCode::STORE, text).lasting();
+            fail(instance, hand, turn, failure).await;
         }
         error => {
-            not_committed(instance, hand, cause, error);
-            Settled::Done
+            if let (Some(window), Some(claim)) = (hand.window(), hand.claim())
+                && error.may_be_stored()
+            {
+                window.doubt(claim.id);
+            }
+            not_committed(instance, hand, &turn.cause, error);
         }
     }
+    Settled::Done
 }
 
-/// What a durable commit releases.
-fn released<A: Agent>(
-    instance: &Instance<A>,
-    window: &Arc<Window>,
-    claim: &Claim,
-    committed: Committed,
-    planned: Vec<Planned>,
-) {
+/// Somebody else settled the message, or an earlier commit of this one did after all: what was kept is the answer.
+async fn already_settled<A: Agent>(instance: &Instance<A>, hand: &mut InHand) {
+    let (Some(window), Some(claim)) = (hand.window().cloned(), hand.over()) else {
+        return;
+    };
     window.remembered(claim.id);
     window.settled(claim.seq);
-    for (planned, seq) in planned.into_iter().zip(committed.seqs) {
-        instance.host.release(planned, seq);
+    if let Err(error) = window.answer_again(claim.id).await {
+        tracing::warn!(agent = %instance.port.id, %error, "a kept reply can't be read");
+    }
+    // What that commit started of timers nobody has begun.
+    if let Err(error) = instance.port.timers.restore().await {
+        tracing::warn!(agent = %instance.port.id, %error, "the timers can't be read");
     }
 }
 
 /// A message to an agent without an inbox: only its state has to be kept.
 async fn succeed_volatile<A: Agent>(
     instance: &Instance<A>,
-    hand: &mut InHand<'_>,
+    hand: &mut InHand,
     batch: Batch,
-    reply: Payload,
+    answer: Answer,
     turn: &Turn,
 ) -> Settled {
     if !batch.is_empty() {
@@ -392,8 +292,16 @@ async fn succeed_volatile<A: Agent>(
             return Settled::Done;
         }
     }
-    hand.answer(instance, &turn.cause, Ok(reply));
+    hand.answer(instance, &turn.cause, answer);
     Settled::Done
+}
+
+pub(crate) fn ack(agent: &AgentId, claim: &Claim) -> Op {
+    Op::InboxAck {
+        agent: agent.clone(),
+        lane: claim.lane,
+        seq: claim.seq,
+    }
 }
 
 fn trace_commit<A: Agent>(instance: &Instance<A>, batch: &Batch) {
@@ -425,12 +333,12 @@ fn timer_op(agent: &AgentId, change: &TimerChange) -> Op {
 /// Others have moved the state since the handler saw it.
 fn conflict<A: Agent>(
     instance: &Instance<A>,
-    hand: &mut InHand<'_>,
+    hand: &mut InHand,
     cause: &Cause,
     route: Route,
 ) -> Settled {
     let core = instance.host.core();
-    let Some(mut claim) = hand.claim.take() else {
+    let Some(mut claim) = hand.over() else {
         let failure = Failure::new(
             FailureCode::CONFLICT,
             "another instance moved the state meanwhile",
@@ -448,7 +356,13 @@ fn conflict<A: Agent>(
             asker: Asker::nobody(),
             claim: Some(claim),
         })),
-        Err(_) => Settled::Done,
+        Err(_) => {
+            // Reloading finds out what is wrong with it, and buries it.
+            if let Some(window) = hand.window() {
+                window.reload(*claim);
+            }
+            Settled::Done
+        }
     }
 }
 
@@ -461,7 +375,7 @@ fn envelope_of(
 
 fn not_committed<A: Agent>(
     instance: &Instance<A>,
-    hand: &mut InHand<'_>,
+    hand: &mut InHand,
     cause: &Cause,
     error: &CommitError,
 ) {
@@ -478,46 +392,43 @@ fn not_committed<A: Agent>(
 }
 
 /// The engine failed, not the message: a durable one waits and is tried again, without an attempt being counted.
-fn engine_failed<A: Agent>(
+pub(crate) fn engine_failed<A: Agent>(
     instance: &Instance<A>,
-    hand: &mut InHand<'_>,
+    hand: &mut InHand,
     cause: &Cause,
     failure: Failure,
 ) {
     match (hand.window().cloned(), hand.over()) {
         (Some(window), Some(claim)) => {
             let wait = REDELIVERY.wait(claim.attempts + 3, &instance.host.core().entropy);
-            window.again(claim, wait);
+            window.again(*claim, wait);
         }
         _ => hand.answer(instance, cause, Err(failure)),
     }
 }
 
 /// The handler failed.
-async fn fail<A: Agent>(
-    instance: &Instance<A>,
-    hand: &mut InHand<'_>,
-    cause: &Cause,
-    failure: Failure,
-) {
+async fn fail<A: Agent>(instance: &Instance<A>, hand: &mut InHand, turn: &Turn, failure: Failure) {
     let (Some(window), Some(claim)) = (hand.window().cloned(), hand.over()) else {
-        fail_volatile(instance, hand, cause, failure);
+        warn_if_unheard(instance, &turn.cause, &failure);
+        hand.answer(instance, &turn.cause, Err(failure));
         return;
+    };
+    // Another attempt would stream its first items once more.
+    let failure = if turn.has_streamed() {
+        failure.lasting()
+    } else {
+        failure
     };
     let core = instance.host.core();
     core.trace(
         &instance.port.id,
         format_args!("failure {} attempt {}", claim.id, claim.attempts + 1),
     );
-    failed(&instance.port, &window, claim, failure).await;
+    failed(&instance.port, &window, *claim, failure).await;
 }
 
-fn fail_volatile<A: Agent>(
-    instance: &Instance<A>,
-    hand: &mut InHand<'_>,
-    cause: &Cause,
-    failure: Failure,
-) {
+fn warn_if_unheard<A: Agent>(instance: &Instance<A>, cause: &Cause, failure: &Failure) {
     if !cause.meta.expects_reply {
         tracing::warn!(
             agent = %instance.port.id,
@@ -527,13 +438,12 @@ fn fail_volatile<A: Agent>(
             "a message failed that nobody waits for"
         );
     }
-    hand.answer(instance, cause, Err(failure));
 }
 
 /// Ends a message of an agent that keeps nothing: there is nothing to wait for.
 pub(crate) fn settle_at_once<A: Agent>(
     instance: &Instance<A>,
-    hand: &mut InHand<'_>,
+    asker: Asker,
     turn: &Turn,
     outcome: Outcome,
     draft: Option<DraftState<StateOf<A>>>,
@@ -554,9 +464,12 @@ pub(crate) fn settle_at_once<A: Agent>(
                 // Nobody else moves the state of an agent that keeps nothing while a `&mut self` handler runs.
                 let _ = instance.cell.publish(&draft);
             }
-            hand.answer(instance, &turn.cause, Ok(reply));
+            tell(instance, &turn.cause, asker, Ok(reply));
         }
-        Err(failure) => fail_volatile(instance, hand, &turn.cause, failure),
+        Err(failure) => {
+            warn_if_unheard(instance, &turn.cause, &failure);
+            tell(instance, &turn.cause, asker, Err(failure));
+        }
     }
     match crash {
         None => Settled::Done,
@@ -568,7 +481,7 @@ pub(crate) fn settle_at_once<A: Agent>(
 }
 
 /// An attempt of a durable message failed: it is tried again while that makes sense, then it becomes a dead letter.
-async fn failed(port: &Arc<Port>, window: &Arc<Window>, mut claim: Claim, failure: Failure) {
+pub(crate) async fn failed(port: &Port, window: &Arc<Window>, mut claim: Claim, failure: Failure) {
     let core = window.core();
     claim.attempts += 1;
     if !failure.retryable || claim.attempts >= port.declaration.max_attempts {
@@ -600,7 +513,7 @@ async fn failed(port: &Arc<Port>, window: &Arc<Window>, mut claim: Claim, failur
 }
 
 /// Gives up on a durable message: into the dead letters, and its asker hears why.
-async fn bury(port: &Arc<Port>, window: &Arc<Window>, claim: Claim, failure: Failure) {
+pub(crate) async fn bury(port: &Port, window: &Arc<Window>, claim: Claim, failure: Failure) {
     let core = window.core();
     let mut batch = Batch::default();
     batch.push(Op::InboxBury {
@@ -611,7 +524,7 @@ async fn bury(port: &Arc<Port>, window: &Arc<Window>, claim: Claim, failure: Fai
         at_unix_ms: core.unix_ms(),
     });
     let answer: Answer = Err(failure.clone());
-    window.remember(claim.id, Some(encode_answer(&answer)), &mut batch);
+    window.remember(claim.id, Some(encode_failure(&failure)), &mut batch);
     match core.engine.commit(batch).await {
         Ok(_) | Err(CommitError::Gone { .. }) => {
             core.trace(&port.id, format_args!("dead letter {}", claim.id));
@@ -628,6 +541,9 @@ async fn bury(port: &Arc<Port>, window: &Arc<Window>, claim: Claim, failure: Fai
         }
         Err(error) => {
             tracing::warn!(agent = %port.id, %error, "a dead letter was not kept: trying again");
+            if error.may_be_stored() {
+                window.doubt(claim.id);
+            }
             window.again(claim, Duration::from_secs(1));
         }
     }

@@ -204,7 +204,7 @@ impl Supervisor {
         self.stop_children(&port.id).await;
         self.restart_siblings(port);
         if !backoff.is_zero() && core.options.restart_backoff {
-            tokio::time::sleep(backoff).await;
+            slot_of(member).pause(backoff).await;
         }
         if slot_of(member).order() == Order::Stop {
             return false;

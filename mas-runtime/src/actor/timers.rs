@@ -12,7 +12,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::task::AbortHandle;
 
-use super::host::{Host, Sending};
+use super::error::SendError;
+use super::host::{DeadLetter, Host, Sending};
 use super::send::{Draft, Handle};
 use super::turn::{TimerChange, Turn};
 use crate::model::limits::TIMERS_MAX;
@@ -30,7 +31,19 @@ pub(crate) struct Timers {
 #[derive(Default)]
 struct Running {
     closed: bool,
-    by_number: BTreeMap<u64, AbortHandle>,
+    by_number: BTreeMap<u64, Live>,
+    /// How many were begun so far.
+    begun: u64,
+}
+
+/// A timer that runs.
+struct Live {
+    task: AbortHandle,
+    record: Bytes,
+    /// What it is known by to the next `#[on_start]`.
+    start: Option<(MessageType, u32)>,
+    /// Which beginning of its number it is.
+    begun: u64,
 }
 
 /// A timer that can be cancelled: [`Context::cancel`](super::Context::cancel).
@@ -43,6 +56,9 @@ struct Record {
     message_type: MessageType,
     payload: Bytes,
     period_ms: Option<u64>,
+    /// Which of the timers of its message type an `#[on_start]` has started it as, from 0: the next `#[on_start]` means the
+    /// same one.
+    start: Option<u32>,
 }
 
 impl Timers {
@@ -94,26 +110,13 @@ impl Timers {
     pub(crate) fn close(&self) {
         let mut running = self.running();
         running.closed = true;
-        for task in std::mem::take(&mut running.by_number).into_values() {
-            task.abort();
+        for live in std::mem::take(&mut running.by_number).into_values() {
+            live.task.abort();
         }
     }
 
-    fn begin(self: &Arc<Self>, timer: u64, due_unix_ms: u64, record: Bytes) {
-        let timers = Arc::clone(self);
-        let mut running = self.running();
-        if running.closed || running.by_number.contains_key(&timer) {
-            return;
-        }
-        let task = self.host.core().tasks.spawn(async move {
-            timers.run(timer, due_unix_ms, record).await;
-            timers.running().by_number.remove(&timer);
-        });
-        running.by_number.insert(timer, task.abort_handle());
-    }
-
-    async fn run(self: &Arc<Self>, timer: u64, mut due_unix_ms: u64, stored: Bytes) {
-        let core = self.host.core();
+    /// Begins a timer, in place of an earlier one of its number.
+    fn begin(self: &Arc<Self>, timer: u64, due_unix_ms: u64, stored: Bytes) {
         let record: Record = match Codec::MessagePack.decode(&stored) {
             Ok(record) => record,
             Err(error) => {
@@ -121,6 +124,47 @@ impl Timers {
                 return;
             }
         };
+        let mut running = self.running();
+        let runs = running.by_number.get(&timer);
+        if running.closed || runs.is_some_and(|live| live.record == stored) {
+            return;
+        }
+        running.begun += 1;
+        let begun = running.begun;
+        let timers = Arc::clone(self);
+        let start = record
+            .start
+            .map(|ordinal| (record.message_type.clone(), ordinal));
+        let own = stored.clone();
+        let task = self.host.core().tasks.spawn(async move {
+            timers.run(timer, due_unix_ms, record, &own).await;
+            timers.ended(timer, begun);
+        });
+        let live = Live {
+            task: task.abort_handle(),
+            record: stored,
+            start,
+            begun,
+        };
+        if let Some(before) = running.by_number.insert(timer, live) {
+            before.task.abort();
+        }
+    }
+
+    /// A timer has fired for the last time.
+    fn ended(&self, timer: u64, begun: u64) {
+        let mut running = self.running();
+        if running
+            .by_number
+            .get(&timer)
+            .is_some_and(|live| live.begun == begun)
+        {
+            running.by_number.remove(&timer);
+        }
+    }
+
+    async fn run(&self, timer: u64, mut due_unix_ms: u64, record: Record, stored: &Bytes) {
+        let core = self.host.core();
         loop {
             let wait = due_unix_ms.saturating_sub(core.unix_ms());
             tokio::time::sleep(Duration::from_millis(wait)).await;
@@ -131,7 +175,7 @@ impl Timers {
             });
             core.trace(&self.agent, format_args!("timer {}", record.message_type));
             if self.durable {
-                self.fire_durable(timer, next, &record, &stored).await;
+                self.fire_durable(timer, next, &record, stored).await;
             } else {
                 self.fire(&record).await;
             }
@@ -158,14 +202,12 @@ impl Timers {
         }
     }
 
-    /// Takes the timer out, or moves it on, and appends its message: one batch, tried again until the engine takes it.
+    /// Takes the timer out, or moves it on, and appends its message: one batch, tried again until the engine takes it. All
+    /// tries send the same message, so that one that did come about is not repeated.
     async fn fire_durable(&self, timer: u64, next: Option<u64>, record: &Record, stored: &Bytes) {
         let core = self.host.core();
         let change = match next {
-            None => Op::TimerRemove {
-                agent: self.agent.clone(),
-                timer,
-            },
+            None => self.removed(timer),
             Some(due_unix_ms) => Op::TimerPut {
                 agent: self.agent.clone(),
                 timer,
@@ -173,12 +215,17 @@ impl Timers {
                 record: stored.clone(),
             },
         };
+        let id = core.new_id();
         let mut tries = 0;
         loop {
-            let mut batch = Batch::default();
-            batch.push(change.clone());
-            match self.host.append(self.message(record), batch).await {
+            let mut draft = self.message(record);
+            draft.letter.envelope.id = id;
+            let batch = Batch::new().with(change.clone());
+            match self.host.append(draft, batch).await {
                 Ok(()) => return,
+                Err(error @ (SendError::UnknownMessageType { .. } | SendError::Payload(_))) => {
+                    return self.give_up(timer, record, &error).await;
+                }
                 Err(error) => {
                     tracing::warn!(agent = %self.agent, %error, "a timer could not fire: trying again");
                     tries += 1;
@@ -187,6 +234,43 @@ impl Timers {
                 }
             }
         }
+    }
+
+    /// Nobody will ever take the timer's message: it goes, and the message is a dead letter. Where the engine does not take
+    /// that, the next start of the agent tries again.
+    async fn give_up(&self, timer: u64, record: &Record, error: &SendError) {
+        tracing::error!(agent = %self.agent, %error, "a timer is given up on");
+        self.host.dead_letter(DeadLetter {
+            envelope: self.message(record).letter.envelope,
+            reason: error.to_string(),
+        });
+        let batch = Batch::new().with(self.removed(timer));
+        if let Err(error) = self.host.core().engine.commit(batch).await {
+            tracing::warn!(agent = %self.agent, %error, "a timer is still stored");
+        }
+        let live = self.running().by_number.remove(&timer);
+        if let Some(live) = live {
+            live.task.abort();
+        }
+    }
+
+    fn removed(&self, timer: u64) -> Op {
+        Op::TimerRemove {
+            agent: self.agent.clone(),
+            timer,
+        }
+    }
+
+    /// The timer that the last `#[on_start]` has started as this one.
+    fn started(&self, message_type: &MessageType, ordinal: u32) -> Option<(u64, Bytes)> {
+        let running = self.running();
+        let mut all = running.by_number.iter();
+        let is_same = |live: &Live| {
+            let start = live.start.as_ref();
+            start.is_some_and(|(own, number)| own == message_type && *number == ordinal)
+        };
+        let (timer, live) = all.find(|(_, live)| is_same(live))?;
+        Some((*timer, live.record.clone()))
     }
 
     fn message(&self, record: &Record) -> Draft {
@@ -203,9 +287,25 @@ impl Timers {
         draft
     }
 
+    /// A message type that this agent handles.
+    fn checked(&self, message_type: &str) -> Result<MessageType> {
+        let message_type = MessageType::new(message_type)?;
+        match self.host.port(&self.agent) {
+            Some(port) if port.route(&message_type).is_none() => {
+                Err(SendError::UnknownMessageType {
+                    target: self.agent.clone(),
+                    handled: port.table.message_types(),
+                    message_type,
+                }
+                .into())
+            }
+            _ => Ok(message_type),
+        }
+    }
+
     fn abort(&self, timer: u64) -> bool {
-        let task = self.running().by_number.remove(&timer);
-        task.inspect(AbortHandle::abort).is_some()
+        let live = self.running().by_number.remove(&timer);
+        live.inspect(|live| live.task.abort()).is_some()
     }
 
     fn running(&self) -> MutexGuard<'_, Running> {
@@ -213,7 +313,7 @@ impl Timers {
     }
 }
 
-/// Starts a timer: now, or when the handler commits.
+/// Starts a timer: now, or when the handler commits. One that the `#[on_start]` before has started goes on as it is.
 pub(crate) fn start<P: Serialize + ?Sized>(
     timers: &Arc<Timers>,
     turn: &Turn,
@@ -223,20 +323,28 @@ pub(crate) fn start<P: Serialize + ?Sized>(
     payload: &P,
 ) -> Result<TimerHandle> {
     let core = timers.host.core();
-    if timers.running().by_number.len() >= TIMERS_MAX {
+    let message_type = timers.checked(message_type)?;
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+    let start = turn.starts.then(|| turn.start_timer(&message_type));
+    let before = start.and_then(|ordinal| timers.started(&message_type, ordinal));
+    let record = Codec::MessagePack.encode(&Record {
+        message_type,
+        payload: Codec::MessagePack.encode(payload)?,
+        period_ms: period.map(millis),
+        start,
+    })?;
+    let timer = match before {
+        Some((timer, same)) if same == record => return Ok(TimerHandle(timer)),
+        Some((timer, _)) => timer,
+        None => core.entropy.next_u64(),
+    };
+    if timers.running().by_number.len() + turn.staged_timers() >= TIMERS_MAX {
         let text = format!(
             "`{}` has {TIMERS_MAX} timers: cancel one first",
             timers.agent
         );
         return Err(Error::msg(text));
     }
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
-    let record = Codec::MessagePack.encode(&Record {
-        message_type: MessageType::new(message_type)?,
-        payload: Codec::MessagePack.encode(payload)?,
-        period_ms: period.map(millis),
-    })?;
-    let timer = core.entropy.next_u64();
     let due_unix_ms = core.unix_ms().saturating_add(match after {
         Duration::ZERO => 0,
         after => millis(after),

@@ -5,9 +5,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::future::Future;
 use std::ops::Deref;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -19,7 +17,8 @@ use super::error::SendError;
 use super::host::Host;
 use super::port::Port;
 use super::send::Draft;
-use crate::model::limits::{BUDGET_DEFAULT, HOPS_MAX};
+use super::to_its_end::ToItsEnd;
+use crate::model::limits::{BUDGET_DEFAULT, HOPS_MAX, STAGED_BYTES_MAX};
 use crate::model::{AgentId, Envelope, Failure, MessageId, MessageType, Meta, Payload};
 
 thread_local! {
@@ -34,9 +33,13 @@ pub(crate) struct Turn {
     pub(crate) cause: Cause,
     /// Whether what it sends waits for its commit.
     pub(crate) stages: bool,
+    /// Whether it is an `#[on_start]`.
+    pub(crate) starts: bool,
     pool: OnceLock<Arc<AtomicU32>>,
     asks: AtomicU32,
     updates: AtomicU32,
+    /// Whether an item of its streamed reply is on its way.
+    streamed: AtomicBool,
     /// Whether `notes` holds something.
     noted: AtomicBool,
     notes: Mutex<Notes>,
@@ -109,6 +112,10 @@ const UPDATES_FROM: u32 = 1 << 31;
 #[derive(Default)]
 pub(crate) struct Book {
     pub(crate) sends: Vec<Draft>,
+    /// Bytes of the payloads of `sends`.
+    staged_bytes: usize,
+    /// The message types of the timers that an `#[on_start]` has started.
+    pub(crate) start_timers: Vec<MessageType>,
     pub(crate) timers: Vec<TimerChange>,
     pub(crate) reply: Option<Payload>,
     /// Why the message fails although its handler returns well: a state that was refused, for one.
@@ -119,7 +126,7 @@ pub(crate) struct Book {
 }
 
 /// A commit of a `&self` handler that is on its way.
-pub(crate) type PendingCommit = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+pub(crate) type PendingCommit = ToItsEnd<Result<(), Failure>>;
 
 /// A timer that a durable handler starts or cancels when it commits.
 #[derive(Debug)]
@@ -142,9 +149,11 @@ impl Turn {
             instance,
             cause,
             stages: false,
+            starts: false,
             pool: OnceLock::new(),
             asks: AtomicU32::new(0),
             updates: AtomicU32::new(0),
+            streamed: AtomicBool::new(false),
             noted: AtomicBool::new(false),
             notes: Mutex::new(Notes {
                 open: true,
@@ -154,12 +163,17 @@ impl Turn {
     }
 
     /// Starts over for another message.
-    pub(crate) fn reset(&mut self, cause: Cause, pool: Option<Arc<AtomicU32>>, stages: bool) {
+    pub(crate) fn reset(&mut self, mut cause: Cause, stages: bool) {
+        self.pool = cause
+            .0
+            .pool
+            .take()
+            .map_or_else(OnceLock::new, OnceLock::from);
         self.cause = cause;
         self.stages = stages;
-        self.pool = pool.map_or_else(OnceLock::new, OnceLock::from);
         *self.asks.get_mut() = 0;
         *self.updates.get_mut() = 0;
+        *self.streamed.get_mut() = false;
         let notes = self.notes.get_mut().unwrap_or_else(PoisonError::into_inner);
         notes.open = true;
         notes.book = None;
@@ -266,10 +280,48 @@ impl Turn {
         Some(message.derive(UPDATES_FROM + ordinal))
     }
 
-    /// Keeps a message until the turn commits.
+    /// An item of its streamed reply is on its way: it can't be taken back.
+    pub(crate) fn streams(&self) {
+        self.streamed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_streamed(&self) -> bool {
+        self.streamed.load(Ordering::Relaxed)
+    }
+
+    /// Keeps a message, whose payload is encoded, until the turn commits.
     pub(crate) fn stage(&self, draft: Draft) -> Result<(), SendError> {
-        let staged = self.note(|book| book.sends.push(draft));
-        staged.ok_or(SendError::TurnOver)
+        let bytes = draft.letter.envelope.payload.encoded_len().unwrap_or(0);
+        let staged = self.note(|book| {
+            if book.staged_bytes + bytes > STAGED_BYTES_MAX {
+                return Err(SendError::TooMuchStaged {
+                    bytes_max: STAGED_BYTES_MAX,
+                });
+            }
+            book.staged_bytes += bytes;
+            book.sends.push(draft);
+            Ok(())
+        });
+        staged.unwrap_or(Err(SendError::TurnOver))
+    }
+
+    /// Which timer of its message type an `#[on_start]` starts now, from 0.
+    pub(crate) fn start_timer(&self, message_type: &MessageType) -> u32 {
+        let ordinal = self.note(|book| {
+            let before = book.start_timers.iter();
+            let ordinal = before.filter(|own| *own == message_type).count();
+            book.start_timers.push(message_type.clone());
+            ordinal
+        });
+        u32::try_from(ordinal.unwrap_or(0)).unwrap_or(u32::MAX)
+    }
+
+    /// How many changes of timers wait for the turn's commit.
+    pub(crate) fn staged_timers(&self) -> usize {
+        if !self.stages {
+            return 0;
+        }
+        self.note(|book| book.timers.len()).unwrap_or(0)
     }
 
     /// Ends the turn: nothing can be staged any more.

@@ -38,6 +38,10 @@ pub const INBOX_ENTRIES_MAX: usize = 100_000;
 /// Entries that wait in one agent id's outbox for a target that is not here or has no room.
 pub const OUTBOX_ENTRIES_MAX: usize = 100_000;
 
+/// Bytes of the payloads that one durable handler may send before it settles: half of a batch, whose other half is the
+/// state and what each message carries beside its payload.
+pub const STAGED_BYTES_MAX: usize = BATCH_BYTES_MAX / 2;
+
 /// Dead letters that one runtime keeps. The oldest volatile ones go first.
 pub const DEAD_LETTERS_MAX: usize = 10_000;
 
@@ -95,8 +99,12 @@ pub const LEASE: Duration = Duration::from_secs(60);
 /// Tries of a durable message against a state that other instances keep moving before it takes its turn alone.
 pub const CONFLICTS_MAX: u32 = 8;
 
-/// Commits of one instance that may be on their way to the engine at a time.
-pub const COMMITS_IN_FLIGHT_MAX: usize = 64;
+/// How long a message waits to take its turn alone, or for another that does, before it goes on without: two that wait for
+/// each other are only late.
+pub const ALONE_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// State updates that one run of a `&self` handler may make: each is a commit of its own that the message waits for.
+pub const UPDATES_MAX: usize = 10_000;
 
 /// Commits that wait for the embedded engine's committer before their senders wait.
 pub const COMMIT_QUEUE_MAX: usize = 4096;

@@ -99,6 +99,23 @@ impl Letters {
     }
 }
 
+impl Volatile {
+    /// The envelope once more.
+    fn again(&mut self) -> Result<Envelope> {
+        let own = &mut self.envelope;
+        let payload = own.payload.share()?;
+        let mut again = Envelope::new(
+            own.id,
+            own.sender.clone(),
+            own.target.clone(),
+            own.message_type.clone(),
+            payload,
+        );
+        again.meta = own.meta.clone();
+        Ok(again)
+    }
+}
+
 impl fmt::Debug for Letters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Letters")
@@ -154,9 +171,7 @@ impl DeadLetters {
     /// When there is no such letter, or its agent does not take it.
     pub async fn retry(&self, number: u64) -> Result<()> {
         if number >= VOLATILE_FROM {
-            let letter = self.inner.letters.take(number);
-            let letter = letter.ok_or_else(|| no_letter(number))?;
-            return self.send_again(letter.envelope).await;
+            return self.retry_volatile(number).await;
         }
         let engine = &self.inner.core.engine;
         let entry = engine.dead_letter(number).await?;
@@ -167,6 +182,20 @@ impl DeadLetters {
             return self.remove(number).await;
         }
         self.append_again(&entry, envelope).await
+    }
+
+    /// Sends a letter that is in memory only. One that is not taken stays what it is.
+    async fn retry_volatile(&self, number: u64) -> Result<()> {
+        let mut envelope = {
+            let mut state = self.inner.letters.state();
+            let letter = state.letters.iter_mut().find(|own| own.number == number);
+            let letter = letter.ok_or_else(|| no_letter(number))?;
+            letter.again()?
+        };
+        envelope.meta.deadline = None;
+        self.send_again(envelope).await?;
+        self.inner.letters.take(number);
+        Ok(())
     }
 
     /// Moves a letter back into its inbox. Its deadline has passed long since, and it is remembered as handled, since it was
@@ -187,7 +216,12 @@ impl DeadLetters {
         }
         envelope.meta.deadline = None;
         envelope.meta.expects_reply = false;
-        let stored = encode_envelope(&mut envelope, &*core.clock, usize::MAX)?;
+        let stored = encode_envelope(&mut envelope, &*core.clock, usize::MAX);
+        let stored = stored.inspect_err(|_| {
+            if let Some(window) = &window {
+                window.give_room_back();
+            }
+        })?;
         let batch = Batch::new()
             .with(Op::DeadRemove { seq: entry.seq })
             .with(Op::DedupRemove {
@@ -200,10 +234,18 @@ impl DeadLetters {
                 id: entry.id,
                 envelope: stored,
             });
-        core.engine.commit(batch).await?;
-        if let Some(window) = window {
-            window.missed();
+        let committed = core.engine.commit(batch).await;
+        match (window, &committed) {
+            (Some(window), Ok(_)) => window.stored(),
+            (Some(window), Err(error)) => {
+                window.give_room_back();
+                if !error.may_be_stored() {
+                    window.remembered(entry.id);
+                }
+            }
+            (None, _) => {}
         }
+        committed?;
         Ok(())
     }
 
@@ -233,12 +275,7 @@ impl DeadLetters {
         let host: Arc<dyn Host> = Arc::clone(&self.inner) as _;
         let port = self.inner.port(&envelope.target);
         if port.is_none() {
-            let target = envelope.target.clone();
-            self.inner.letters.add(
-                &self.inner,
-                envelope,
-                format!("no agent `{target}` is known here"),
-            );
+            let target = envelope.target;
             return Err(SendError::UnknownAgent { target }.into());
         }
         let to = Arc::new(Handle {

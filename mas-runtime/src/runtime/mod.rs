@@ -267,6 +267,16 @@ impl Runtime {
         }
     }
 
+    /// Kills one instance of an agent.
+    #[cfg(any(test, feature = "testkit"))]
+    pub(crate) fn crash_instance(&self, id: &AgentId, instance: usize) {
+        let port = self.inner.port(id);
+        let slot = port.as_ref().and_then(|port| port.slots.get(instance));
+        if let Some(member) = slot.and_then(crate::actor::Slot::member) {
+            member.kill();
+        }
+    }
+
     /// How many replies came after their askers had gone.
     pub fn late_replies(&self) -> u64 {
         self.inner
@@ -351,6 +361,10 @@ impl Host for Inner {
 
     fn withdraw(&self, planned: Planned) {
         self.withdraw_planned(planned);
+    }
+
+    fn doubt(&self, planned: Planned) {
+        self.doubt_planned(planned);
     }
 
     fn append(&self, draft: Draft, batch: Batch) -> Boxed<'static, Result<(), SendError>> {

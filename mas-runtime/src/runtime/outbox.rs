@@ -27,37 +27,72 @@ pub(super) struct Outboxes {
 #[derive(Debug, Default)]
 struct State {
     workers: BTreeMap<AgentId, Arc<Notify>>,
-    /// Entries in each outbox, planned ones counted.
-    entries: BTreeMap<AgentId, usize>,
+    counts: BTreeMap<AgentId, Count>,
+}
+
+/// How much one outbox holds.
+#[derive(Debug, Default)]
+struct Count {
+    /// Entries, planned ones counted.
+    entries: usize,
+    /// Planned ones whose commit has not been answered.
+    planned: usize,
+    /// Grows with each entry that is planned or answered for.
+    moves: u64,
 }
 
 impl Outboxes {
     /// Whether a sender's outbox is empty: only then may a message pass it by.
     pub(super) fn is_clear(&self, sender: &AgentId) -> bool {
-        !self.state().entries.contains_key(sender)
+        !self.state().counts.contains_key(sender)
     }
 
     pub(super) fn has_room(&self, sender: &AgentId) -> bool {
         let state = self.state();
-        state
-            .entries
-            .get(sender)
-            .is_none_or(|entries| *entries < OUTBOX_ENTRIES_MAX)
+        let count = state.counts.get(sender);
+        count.is_none_or(|count| count.entries < OUTBOX_ENTRIES_MAX)
     }
 
     /// An entry is about to be committed.
     pub(super) fn entered(&self, sender: &AgentId) {
-        *self.state().entries.entry(sender.clone()).or_default() += 1;
+        let mut state = self.state();
+        let count = state.counts.entry(sender.clone()).or_default();
+        count.entries += 1;
+        count.planned += 1;
+        count.moves += 1;
+    }
+
+    /// The commit of a planned entry was answered, whatever the answer.
+    pub(super) fn settled(&self, sender: &AgentId) {
+        if let Some(count) = self.state().counts.get_mut(sender) {
+            count.planned = count.planned.saturating_sub(1);
+            count.moves += 1;
+        }
     }
 
     /// An entry was taken out, or not committed after all.
     pub(super) fn left(&self, sender: &AgentId) {
         let mut state = self.state();
-        if let Some(entries) = state.entries.get_mut(sender) {
-            *entries = entries.saturating_sub(1);
-            if *entries == 0 {
-                state.entries.remove(sender);
+        if let Some(count) = state.counts.get_mut(sender) {
+            count.entries = count.entries.saturating_sub(1);
+            if count.entries == 0 {
+                state.counts.remove(sender);
             }
+        }
+    }
+
+    /// A look that finds nothing, if nothing happens meanwhile, tells that the outbox is empty.
+    fn look(&self, sender: &AgentId) -> Option<u64> {
+        let state = self.state();
+        let count = state.counts.get(sender)?;
+        (count.planned == 0).then_some(count.moves)
+    }
+
+    /// The outbox was found empty: what was counted beyond that was never stored.
+    fn found_empty(&self, sender: &AgentId, look: Option<u64>) {
+        let mut state = self.state();
+        if look.is_some() && state.counts.get(sender).map(|count| count.moves) == look {
+            state.counts.remove(sender);
         }
     }
 
@@ -104,7 +139,11 @@ impl Outboxes {
                     seq = last.seq;
                     count += entries.len();
                 }
-                self.state().entries.insert(sender.clone(), count);
+                self.state()
+                    .counts
+                    .entry(sender.clone())
+                    .or_default()
+                    .entries = count;
                 self.poke(inner, &sender);
             }
         }
@@ -113,7 +152,7 @@ impl Outboxes {
     /// Ends a worker that found its outbox empty. False when something has come since.
     fn retire(&self, sender: &AgentId) -> bool {
         let mut state = self.state();
-        let done = !state.entries.contains_key(sender);
+        let done = !state.counts.contains_key(sender);
         if done {
             state.workers.remove(sender);
         }
@@ -160,8 +199,12 @@ async fn pass(
     let mut after = 0;
     let mut blocked = BTreeSet::new();
     loop {
+        let look = inner.outboxes.look(sender);
         let page = inner.core.engine.outbox_page(sender, after, PAGE).await?;
         let Some(last) = page.last() else {
+            if after == 0 {
+                inner.outboxes.found_empty(sender, look);
+            }
             return Ok(());
         };
         after = last.seq;

@@ -3,22 +3,19 @@
 //! This file holds the first six, in that order; admit, coordinate and seal have nothing to do at level `direct`. The rest
 //! happens where the handler runs: `actor::pump` and `actor::settle`.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 
 use super::Inner;
 use crate::actor::{
     Asker, Boxed, DeadLetter, Delivered, Delivery, Draft, EndReason, Handle, Host, NO_ID, Planned,
-    Port, Route, SendError, Sending, Window,
+    Port, Route, SendError, Sending, ToItsEnd, Window,
 };
 use crate::model::limits::INBOX_ENTRIES_MAX;
 use crate::model::{
     AgentId, Envelope, MessageId, Payload, PayloadError, Priority, encode_envelope,
 };
-use crate::store::{Batch, BoxFuture, CommitError, Committed, Op};
+use crate::store::{Batch, CommitError, Committed, Op};
 
 impl Inner {
     /// Sends one message, whose terms are settled, on its way.
@@ -229,18 +226,16 @@ impl Inner {
                 envelope: stored.clone(),
             });
             let commit = inner.core.engine.commit(batch);
-            Appending {
-                landing: Some(Landing {
-                    window,
-                    delivery,
-                    lane,
-                    id,
-                    stored,
-                }),
-                commit: Some(commit),
-                inner,
-            }
-            .await
+            let landing = Landing {
+                window,
+                delivery,
+                lane,
+                id,
+                stored,
+            };
+            // Given up on by its sender, it still gets there.
+            let lands = async move { landing.land(commit.await) };
+            ToItsEnd::new(&inner.core.tasks, lands).await
         })
     }
 
@@ -405,14 +400,7 @@ fn full(mut delivery: Box<Delivery>) -> SendError {
     SendError::MailboxFull(Box::new(delivery.envelope))
 }
 
-/// A message on its way into an inbox: dropped by its sender, it still gets there.
-struct Appending {
-    inner: Arc<Inner>,
-    commit: Option<BoxFuture<'static, Result<Committed, CommitError>>>,
-    landing: Option<Landing>,
-}
-
-/// What there is to do when it is in.
+/// A message on its way into an inbox, and what there is to do when it is in.
 struct Landing {
     window: Arc<Window>,
     delivery: Box<Delivery>,
@@ -451,32 +439,11 @@ impl Landing {
                     asker.disarm();
                 }
                 self.window.give_room_back();
+                if error.may_be_stored() {
+                    self.window.missed();
+                }
                 Err(error.into())
             }
-        }
-    }
-}
-
-impl Future for Appending {
-    type Output = Result<(), SendError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(commit) = &mut self.commit else {
-            return Poll::Pending;
-        };
-        let committed = std::task::ready!(commit.as_mut().poll(cx));
-        self.commit = None;
-        let landed = self.landing.take().map(|landing| landing.land(committed));
-        Poll::Ready(landed.unwrap_or(Ok(())))
-    }
-}
-
-impl Drop for Appending {
-    fn drop(&mut self) {
-        if let (Some(commit), Some(landing)) = (self.commit.take(), self.landing.take()) {
-            self.inner.core.tasks.spawn(async move {
-                let _ = landing.land(commit.await);
-            });
         }
     }
 }
@@ -491,7 +458,25 @@ impl Inner {
                 }
                 window.arrived(seq, delivery);
             }
-            Planned::Outbox(sender) => self.outboxes.poke(&self.me(), &sender),
+            Planned::Outbox(sender) => {
+                self.outboxes.settled(&sender);
+                self.outboxes.poke(&self.me(), &sender);
+            }
+            Planned::Dead => {}
+        }
+    }
+
+    /// Nobody knows whether the batch of a planned message came about: whoever would have it looks.
+    pub(super) fn doubt_planned(&self, planned: Planned) {
+        match planned {
+            Planned::Inbox(window, _) => {
+                window.give_room_back();
+                window.missed();
+            }
+            Planned::Outbox(sender) => {
+                self.outboxes.settled(&sender);
+                self.outboxes.poke(&self.me(), &sender);
+            }
             Planned::Dead => {}
         }
     }
@@ -500,7 +485,10 @@ impl Inner {
     pub(super) fn withdraw_planned(&self, planned: Planned) {
         match planned {
             Planned::Inbox(window, _) => window.give_room_back(),
-            Planned::Outbox(sender) => self.outboxes.left(&sender),
+            Planned::Outbox(sender) => {
+                self.outboxes.settled(&sender);
+                self.outboxes.left(&sender);
+            }
             Planned::Dead => {}
         }
     }

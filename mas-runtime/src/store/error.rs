@@ -182,6 +182,14 @@ impl CommitError {
         StoreError::io(action, source).into()
     }
 
+    /// Whether the batch may be stored although it failed: the engine can't tell.
+    pub const fn may_be_stored(&self) -> bool {
+        matches!(
+            self,
+            Self::Full { .. } | Self::Io { .. } | Self::Corrupt(_) | Self::Failed { .. }
+        )
+    }
+
     /// Whether the same batch may succeed when it is tried again as it is.
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::Full { .. } | Self::Io { .. })

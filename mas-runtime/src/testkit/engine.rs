@@ -21,6 +21,8 @@ pub enum Fault {
     DiskFull,
     /// Every commit takes this long.
     Slow(Duration),
+    /// Every commit is stored and answered by an error: the engine can't tell.
+    StoredThenError,
 }
 
 /// Any engine, failing when told to. Clones are handles to the same one.
@@ -74,6 +76,13 @@ impl Commit for FaultyEngine {
             None => self.engine.commit(batch),
             Some(Fault::Errors) => failed(io::ErrorKind::Other),
             Some(Fault::DiskFull) => failed(io::ErrorKind::StorageFull),
+            Some(Fault::StoredThenError) => {
+                let stored = self.engine.commit(batch);
+                Box::pin(async move {
+                    stored.await?;
+                    failed(io::ErrorKind::Other).await
+                })
+            }
             Some(Fault::Slow(wait)) => {
                 let commit = self.engine.commit(batch);
                 Box::pin(async move {

@@ -217,6 +217,8 @@ impl Host for Stage {
 
     fn withdraw(&self, _: Planned) {}
 
+    fn doubt(&self, _: Planned) {}
+
     fn append(&self, draft: Draft, _: Batch) -> Boxed<'static, Result<(), SendError>> {
         let to = Arc::clone(&draft.to);
         let done = match self.send(&to, draft) {

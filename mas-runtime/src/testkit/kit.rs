@@ -151,6 +151,11 @@ impl TestKit {
         self.runtime.crash(agent.id());
     }
 
+    /// As [`TestKit::crash`], for one instance of a pool, from 0.
+    pub fn crash_instance<A>(&self, agent: &AgentRef<A>, instance: usize) {
+        self.runtime.crash_instance(agent.id(), instance);
+    }
+
     /// Loses the next messages that would go into a mailbox. Those of durable agents are on disk before: they are safe.
     pub fn drop_next(&self, messages: u32) {
         self.faults.drop_next.fetch_add(messages, Ordering::Relaxed);

@@ -1,0 +1,164 @@
+//! The checks before a handler sees a message.
+
+use std::sync::Arc;
+
+use super::agent::Agent;
+use super::backoff::REDELIVERY;
+use super::delivery::{Asker, Delivery};
+use super::event::EventKind;
+use super::hand::InHand;
+use super::host::DeadLetter;
+use super::inbox::{Claim, Window};
+use super::instance::Instance;
+use super::port::Port;
+use super::settle::{ack, bury, engine_failed, failed};
+use super::to_its_end::ToItsEnd;
+use super::turn::Cause;
+use crate::model::{Failure, FailureCode};
+use crate::store::{Batch, CommitError};
+
+/// Whether [`admit`] has anything to check.
+pub(crate) fn needs_admission(delivery: &Delivery) -> bool {
+    delivery.claim.is_some() || delivery.envelope.meta.deadline.is_some()
+}
+
+/// Whether a message is still worth handling, and was not handled before. What is not comes to its end here.
+pub(crate) async fn admit<A: Agent>(
+    instance: &Arc<Instance<A>>,
+    mut delivery: Box<Delivery>,
+) -> Option<Box<Delivery>> {
+    let core = instance.host.core();
+    let port = &instance.port;
+    if delivery.envelope.meta.expects_reply && delivery.claim.is_none() && delivery.asker.is_gone()
+    {
+        // Nobody waits for the answer any more: the work is not begun.
+        core.late_reply(&port.id);
+        return None;
+    }
+    let expired = delivery
+        .envelope
+        .meta
+        .deadline
+        .is_some_and(|deadline| core.clock.now() >= deadline);
+    let Some(window) = port.window.as_ref().filter(|_| delivery.claim.is_some()) else {
+        if expired {
+            expire(instance, delivery);
+            return None;
+        }
+        return Some(delivery);
+    };
+    if window.has_doubts() {
+        let mut hand = InHand::new(
+            Arc::clone(port),
+            Asker::nobody(),
+            delivery.claim.take(),
+            false,
+        );
+        settle_doubts(port, window, &mut hand).await;
+        delivery.claim = hand.over();
+    }
+    let claim = delivery.claim.as_deref()?;
+    let seen = window.has_seen(claim.id);
+    if !expired && !seen && claim.attempts < port.declaration.max_attempts {
+        window.mark(claim);
+        return Some(delivery);
+    }
+    let why = if expired {
+        expired_failure(&delivery)
+    } else {
+        // The process died with it in hand as often as it may be tried.
+        Failure::new(FailureCode::PANIC, "the process ended while it was handled")
+    };
+    let claim = *delivery.claim.take()?;
+    let work = turn_away(Arc::clone(port), Arc::clone(window), claim, seen, why);
+    ToItsEnd::new(&core.tasks, work).await;
+    None
+}
+
+/// Finds out what became of earlier commits that the engine could not answer for, and what they started of timers. When the
+/// engine can't be read the message in hand waits.
+async fn settle_doubts(port: &Port, window: &Arc<Window>, hand: &mut InHand) {
+    let settled = match window.settle_doubts().await {
+        Ok(true) => port.timers.restore().await,
+        Ok(false) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = settled
+        && let Some(claim) = hand.over()
+    {
+        tracing::warn!(agent = %port.id, %error, "a commit is in doubt: trying again");
+        let wait = REDELIVERY.wait(claim.attempts + 3, &window.core().entropy);
+        window.again(*claim, wait);
+    }
+}
+
+/// Ends a durable message that is not handled: it had its time or its attempts, or was handled before.
+async fn turn_away(port: Arc<Port>, window: Arc<Window>, claim: Claim, seen: bool, why: Failure) {
+    if seen {
+        repeat(&port, &window, claim).await;
+    } else if why.retryable {
+        failed(&port, &window, claim, why).await;
+    } else {
+        bury(&port, &window, claim, why).await;
+    }
+}
+
+fn expired_failure(delivery: &Delivery) -> Failure {
+    let text = format!(
+        "the deadline of `{}` passed before it was handled",
+        delivery.envelope.message_type
+    );
+    Failure::new(FailureCode::EXPIRED, text).lasting()
+}
+
+/// The message had its deadline, and no inbox knows of it.
+fn expire<A: Agent>(instance: &Instance<A>, delivery: Box<Delivery>) {
+    let failure = expired_failure(&delivery);
+    let reason = failure.message.clone().into_owned();
+    delivery.asker.answer(Err(failure));
+    instance.host.dead_letter(DeadLetter {
+        envelope: delivery.envelope,
+        reason,
+    });
+}
+
+/// The message was handled before: its entry goes, and whoever asks again gets the kept reply.
+async fn repeat(port: &Port, window: &Arc<Window>, claim: Claim) {
+    let core = window.core();
+    core.trace(&port.id, format_args!("repeat {}", claim.id));
+    let mut batch = Batch::default();
+    batch.push(ack(&port.id, &claim));
+    let done = match core.engine.commit(batch).await {
+        Ok(_) | Err(CommitError::Gone { .. }) => window.answer_again(claim.id).await.is_ok(),
+        Err(_) => false,
+    };
+    if done {
+        window.settled(claim.seq);
+    } else {
+        let wait = REDELIVERY.wait(1, &core.entropy);
+        window.again(claim, wait);
+    }
+}
+
+/// Makes sure that the handler sees what is stored. False when it can't be read: the message waits.
+pub(crate) async fn fresh_state<A: Agent>(
+    instance: &Instance<A>,
+    hand: &mut InHand,
+    cause: &Cause,
+) -> bool {
+    let core = instance.host.core();
+    let Err(error) = instance.cell.refresh(&*core.engine).await else {
+        return true;
+    };
+    let text = format!("the state can't be read: {error}");
+    core.event(EventKind::EngineFailed {
+        reason: text.clone(),
+    });
+    engine_failed(
+        instance,
+        hand,
+        cause,
+        Failure::new(FailureCode::STORE, text),
+    );
+    false
+}
