@@ -19,25 +19,22 @@ use crate::store::{Batch, CommitError};
 
 /// Whether [`admit`] has anything to check.
 pub(crate) fn needs_admission(delivery: &Delivery) -> bool {
-    delivery.claim.is_some() || delivery.envelope.meta.deadline.is_some()
+    delivery.claim.is_some() || delivery.deadline.is_some()
 }
 
 /// Whether a message is still worth handling, and was not handled before. What is not comes to its end here.
 pub(crate) async fn admit<A: Agent>(
     instance: &Arc<Instance<A>>,
-    mut delivery: Box<Delivery>,
-) -> Option<Box<Delivery>> {
+    mut delivery: Delivery,
+) -> Option<Delivery> {
     let core = instance.host.core();
     let port = &instance.port;
-    if delivery.envelope.meta.expects_reply && delivery.claim.is_none() && delivery.asker.is_gone()
-    {
+    if delivery.expects_reply && delivery.claim.is_none() && delivery.asker.is_gone() {
         // Nobody waits for the answer any more: the work is not begun.
         core.late_reply(&port.id);
         return None;
     }
     let expired = delivery
-        .envelope
-        .meta
         .deadline
         .is_some_and(|deadline| core.clock.now() >= deadline);
     let Some(window) = port.window.as_ref().filter(|_| delivery.claim.is_some()) else {
@@ -64,7 +61,7 @@ pub(crate) async fn admit<A: Agent>(
         return Some(delivery);
     }
     let why = if expired {
-        expired_failure(&delivery)
+        expired_failure(&delivery, port)
     } else {
         // The process died with it in hand as often as it may be tried.
         Failure::new(FailureCode::PANIC, "the process ended while it was handled")
@@ -103,23 +100,21 @@ async fn turn_away(port: Arc<Port>, window: Arc<Window>, claim: Claim, seen: boo
     }
 }
 
-fn expired_failure(delivery: &Delivery) -> Failure {
+fn expired_failure(delivery: &Delivery, port: &Port) -> Failure {
     let text = format!(
         "the deadline of `{}` passed before it was handled",
-        delivery.envelope.message_type
+        delivery.message_type(&port.table)
     );
     Failure::new(FailureCode::EXPIRED, text).lasting()
 }
 
 /// The message had its deadline, and no inbox knows of it.
-fn expire<A: Agent>(instance: &Instance<A>, delivery: Box<Delivery>) {
-    let failure = expired_failure(&delivery);
+fn expire<A: Agent>(instance: &Instance<A>, delivery: Delivery) {
+    let failure = expired_failure(&delivery, &instance.port);
     let reason = failure.message.clone().into_owned();
-    delivery.asker.answer(Err(failure));
-    instance.host.dead_letter(DeadLetter {
-        envelope: delivery.envelope,
-        reason,
-    });
+    let (envelope, asker) = delivery.open(&instance.port);
+    asker.answer(Err(failure));
+    instance.host.dead_letter(DeadLetter { envelope, reason });
 }
 
 /// The message was handled before: its entry goes, and whoever asks again gets the kept reply.

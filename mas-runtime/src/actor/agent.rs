@@ -198,7 +198,7 @@ impl HandlerSpec {
 #[derive(Debug)]
 pub(crate) struct HandlerTable {
     by_type: HashMap<&'static str, Route>,
-    by_index: Vec<Option<Route>>,
+    by_index: Vec<Option<(Route, MessageType)>>,
     any: Option<Route>,
 }
 
@@ -208,7 +208,12 @@ pub(crate) struct Route {
     pub(crate) handler: HandlerIndex,
     pub(crate) exclusive: bool,
     pub(crate) streams: bool,
+    /// Whether it takes every message type that no other does.
+    pub(crate) any: bool,
 }
+
+/// What a message type is called that nobody has named.
+static NAMELESS: MessageType = MessageType::declared("-");
 
 impl HandlerTable {
     pub(crate) fn new(specs: &[HandlerSpec]) -> Self {
@@ -216,6 +221,7 @@ impl HandlerTable {
             handler: spec.index,
             exclusive: spec.exclusive,
             streams: spec.streams,
+            any: spec.message_type.is_none(),
         };
         let typed = specs
             .iter()
@@ -223,7 +229,8 @@ impl HandlerTable {
         let count = specs.iter().map(|spec| usize::from(spec.index) + 1).max();
         let mut by_index = vec![None; count.unwrap_or(0)];
         for spec in specs {
-            by_index[usize::from(spec.index)] = Some(route(spec));
+            let name = MessageType::declared(spec.message_type.unwrap_or("-"));
+            by_index[usize::from(spec.index)] = Some((route(spec), name));
         }
         Self {
             by_type: typed.collect(),
@@ -245,7 +252,15 @@ impl HandlerTable {
 
     /// The handler of a number.
     pub(crate) fn at(&self, handler: HandlerIndex) -> Option<Route> {
-        self.by_index.get(usize::from(handler)).copied().flatten()
+        let own = self.by_index.get(usize::from(handler))?.as_ref();
+        own.map(|(route, _)| *route)
+    }
+
+    /// The message type of a handler.
+    pub(crate) fn name(&self, route: Route) -> &MessageType {
+        let own = self.by_index.get(usize::from(route.handler));
+        own.and_then(Option::as_ref)
+            .map_or(&NAMELESS, |(_, name)| name)
     }
 
     /// The message types that have a handler of their own, in order.
@@ -492,7 +507,8 @@ mod tests {
             Some(Route {
                 handler: 1,
                 exclusive: false,
-                streams: true
+                streams: true,
+                any: false
             })
         );
         assert_eq!(find(&table, "c"), None);

@@ -16,7 +16,7 @@ use super::port::Port;
 use super::pump;
 use super::state::StateCell;
 use super::timers::Timers;
-use crate::model::{AgentId, Envelope, Failure, IdError, MessageType, Payload};
+use crate::model::{AgentId, Failure, IdError, MessageType, Payload};
 
 /// An instance in its seat, without an actor.
 pub(crate) struct Seat<A: Agent> {
@@ -89,17 +89,16 @@ impl<A: Agent> Seat<A> {
             .lasting());
         };
         let (asker, answer) = oneshot::channel();
-        let id = self.instance.host.core().new_id();
-        let mut envelope =
-            Envelope::new(id, AgentId::RUNTIME, port.id.clone(), message_type, payload);
-        envelope.meta.expects_reply = true;
-        let delivery = Box::new(Delivery {
-            envelope,
-            route,
-            pool: None,
+        let mut delivery = Delivery {
+            payload,
             asker: Asker::one_reply(asker),
-            claim: None,
-        });
+            route,
+            expects_reply: true,
+            ..Delivery::default()
+        };
+        let cover = delivery.cover_mut();
+        cover.id = self.instance.host.core().new_id();
+        cover.message_type = Some(message_type);
         let pushed = port.slots[0]
             .mailbox
             .push(delivery, port.declaration.overflow);

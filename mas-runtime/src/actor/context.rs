@@ -44,7 +44,7 @@ pub struct Context<A> {
 impl<A> Context<A> {
     /// The agent's own id.
     pub fn id(&self) -> &AgentId {
-        &self.turn.agent
+        self.turn.agent()
     }
 
     /// Which of its instances this is, from 0.
@@ -54,12 +54,12 @@ impl<A> Context<A> {
 
     /// Who sent the message; [`AgentId::RUNTIME`] for a program outside any handler.
     pub fn sender(&self) -> &AgentId {
-        &self.turn.cause.sender
+        self.turn.cause.sender()
     }
 
     /// The message's type.
     pub fn message_type(&self) -> &MessageType {
-        &self.turn.cause.message_type
+        self.turn.message_type()
     }
 
     /// The message's id, where it has one: a message to an agent that is not durable gets its own when somebody takes the
@@ -70,13 +70,13 @@ impl<A> Context<A> {
 
     /// The terms that the message came under.
     pub fn meta(&self) -> &Meta {
-        &self.turn.cause.meta
+        self.turn.meta()
     }
 
     /// How long the message is still worth handling, if it has a deadline.
     pub fn time_left(&self) -> Option<Duration> {
         let now = self.core().clock.now();
-        self.turn.cause.meta.deadline.map(|at| at.since(now))
+        self.turn.cause.deadline.map(|at| at.since(now))
     }
 
     /// The runtime's monotonic clock, which is virtual in tests.
@@ -274,7 +274,7 @@ impl<A> Context<A> {
 
     /// A handle to this agent itself.
     pub fn myself(&self) -> AgentRef<A> {
-        let id = self.turn.agent.clone();
+        let id = self.turn.agent().clone();
         let port = self.turn.host.port(&id);
         AgentRef::new(Arc::clone(&self.turn.host), id, port)
     }
@@ -302,7 +302,7 @@ impl<A> Context<A> {
 
     fn start<B: Agent>(&self, start: Result<Start<B>, SpawnError>) -> Spawn<B::Ref> {
         let host = Arc::clone(&self.turn.host);
-        spawning(host, start, Some(self.turn.agent.clone()))
+        spawning(host, start, Some(self.turn.agent().clone()))
     }
 
     /// Stops another agent and its children.
@@ -316,7 +316,7 @@ impl<A> Context<A> {
 
     /// Stops this instance once the running handler is over. With `restart = "always"` it starts again.
     pub fn stop(&self) {
-        if let Some(port) = self.turn.host.port(&self.turn.agent) {
+        if let Some(port) = self.turn.host.port(self.turn.agent()) {
             port.slots[self.turn.instance as usize].give(Order::Quit);
         }
     }
@@ -350,7 +350,7 @@ impl<A> Context<A> {
     )]
     pub async fn watch(&self, agent: impl AsRef<str>) -> Result<()> {
         let watched = AgentId::new(agent)?;
-        self.turn.host.watch(&self.turn.agent, &watched)
+        self.turn.host.watch(self.turn.agent(), &watched)
     }
 
     /// Gets every message that is published under a topic of this pattern. `*` stands for one word, `**` at the end for
@@ -363,7 +363,9 @@ impl<A> Context<A> {
         reason = "a subscription that many nodes share is kept elsewhere"
     )]
     pub async fn subscribe(&self, pattern: impl AsRef<str>) -> Result<()> {
-        self.turn.host.subscribe(&self.turn.agent, pattern.as_ref())
+        self.turn
+            .host
+            .subscribe(self.turn.agent(), pattern.as_ref())
     }
 
     /// Takes a subscription back. False when there was none.
@@ -376,7 +378,7 @@ impl<A> Context<A> {
     )]
     pub async fn unsubscribe(&self, pattern: impl AsRef<str>) -> Result<bool> {
         let host = &self.turn.host;
-        Ok(host.unsubscribe(&self.turn.agent, pattern.as_ref()))
+        Ok(host.unsubscribe(self.turn.agent(), pattern.as_ref()))
     }
 
     /// Sends a message to every agent that subscribes to this topic, and returns to how many. In a durable handler they
@@ -451,9 +453,9 @@ impl<A> Context<A> {
     }
 
     fn timers(&self) -> Result<Arc<timers::Timers>> {
-        let port = self.turn.host.port(&self.turn.agent);
+        let port = self.turn.host.port(self.turn.agent());
         port.map(|port| Arc::clone(&port.timers))
-            .ok_or_else(|| Error::msg(format!("`{}` has ended", self.turn.agent)))
+            .ok_or_else(|| Error::msg(format!("`{}` has ended", self.turn.agent())))
     }
 
     /// A message to the agent of this id, with nothing in it so far.

@@ -6,9 +6,15 @@ use std::sync::atomic::AtomicU32;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::agent::Route;
+use super::agent::{HandlerTable, Route};
 use super::inbox::Claim;
-use crate::model::{Envelope, Failure, FailureCode, Payload};
+use super::port::Port;
+use super::turn::NO_ID;
+use crate::model::limits::BUDGET_DEFAULT;
+use crate::model::{
+    AgentId, Envelope, Extra, Failure, FailureCode, MessageId, MessageType, Meta, Moment, Payload,
+    Priority,
+};
 
 /// What an asker gets.
 pub(crate) type Answer = Result<Payload, Failure>;
@@ -21,23 +27,151 @@ pub(crate) enum Part {
     End,
 }
 
-/// An envelope and everything that must not be lost with it.
-#[derive(Debug)]
+/// A message on its way to a handler, and everything that must not be lost with it.
+///
+/// It is what waits in mailboxes, so it is small: what its route and its target's handler table tell is not repeated, and
+/// what a plain message of a program has not got stands in a [`Cover`] of its own.
+#[derive(Debug, Default)]
 pub(crate) struct Delivery {
-    pub(crate) envelope: Envelope,
-    /// The handler that takes it.
-    pub(crate) route: Route,
-    /// What is left of the root message's budget, shared by all that it causes in this process.
-    pub(crate) pool: Option<Arc<AtomicU32>>,
+    pub(crate) payload: Payload,
     pub(crate) asker: Asker,
+    pub(crate) cover: Option<Box<Cover>>,
     /// Its entry in the durable inbox.
     pub(crate) claim: Option<Box<Claim>>,
+    pub(crate) deadline: Option<Moment>,
+    /// The handler that takes it.
+    pub(crate) route: Route,
+    pub(crate) priority: Priority,
+    pub(crate) expects_reply: bool,
 }
 
+/// What an envelope says that a plain message from outside any handler leaves out.
+#[derive(Debug)]
+pub(crate) struct Cover {
+    pub(crate) id: MessageId,
+    pub(crate) sender: AgentId,
+    /// Where the handler takes any.
+    pub(crate) message_type: Option<MessageType>,
+    pub(crate) correlation_id: Option<MessageId>,
+    pub(crate) is_reply: bool,
+    pub(crate) hops: u8,
+    pub(crate) budget: u32,
+    pub(crate) extra: Option<Box<Extra>>,
+    /// What is left of the root message's budget, shared by all that it causes in this process.
+    pub(crate) pool: Option<Arc<AtomicU32>>,
+}
+
+impl Default for Cover {
+    fn default() -> Self {
+        Self {
+            id: NO_ID,
+            sender: AgentId::RUNTIME,
+            message_type: None,
+            correlation_id: None,
+            is_reply: false,
+            hops: 0,
+            budget: BUDGET_DEFAULT,
+            extra: None,
+            pool: None,
+        }
+    }
+}
+
+impl Delivery {
+    /// An envelope for this handler.
+    pub(crate) fn of(envelope: Envelope, route: Route) -> Self {
+        let meta = envelope.meta;
+        let cover = Cover {
+            id: envelope.id,
+            sender: envelope.sender,
+            message_type: route.any.then_some(envelope.message_type),
+            correlation_id: meta.correlation_id,
+            is_reply: meta.is_reply,
+            hops: meta.hops,
+            budget: meta.budget,
+            extra: meta.extra,
+            pool: None,
+        };
+        Self {
+            payload: envelope.payload,
+            asker: Asker::nobody(),
+            cover: Some(Box::new(cover)),
+            claim: None,
+            deadline: meta.deadline,
+            route,
+            priority: meta.priority,
+            expects_reply: meta.expects_reply,
+        }
+    }
+
+    pub(crate) fn cover_mut(&mut self) -> &mut Cover {
+        self.cover.get_or_insert_default()
+    }
+
+    pub(crate) fn id(&self) -> MessageId {
+        self.cover.as_ref().map_or(NO_ID, |cover| cover.id)
+    }
+
+    pub(crate) fn sender(&self) -> &AgentId {
+        self.cover.as_ref().map_or(&RUNTIME, |cover| &cover.sender)
+    }
+
+    /// Its type, by the handler table of its target.
+    pub(crate) fn message_type<'a>(&'a self, table: &'a HandlerTable) -> &'a MessageType {
+        let own = self.cover.as_ref();
+        let own = own.and_then(|cover| cover.message_type.as_ref());
+        own.unwrap_or_else(|| table.name(self.route))
+    }
+
+    /// The terms that it travels under.
+    pub(crate) fn meta(&self) -> Meta {
+        let mut meta = Meta {
+            priority: self.priority,
+            deadline: self.deadline,
+            expects_reply: self.expects_reply,
+            ..Meta::default()
+        };
+        if let Some(cover) = &self.cover {
+            meta.correlation_id = cover.correlation_id;
+            meta.is_reply = cover.is_reply;
+            meta.hops = cover.hops;
+            meta.budget = cover.budget;
+            meta.extra.clone_from(&cover.extra);
+        }
+        meta
+    }
+
+    /// The envelope that it stands for, with its payload, which is gone from here.
+    pub(crate) fn take_envelope(&mut self, target: AgentId, message_type: MessageType) -> Envelope {
+        let payload = std::mem::take(&mut self.payload);
+        let mut envelope = Envelope::new(
+            self.id(),
+            self.sender().clone(),
+            target,
+            message_type,
+            payload,
+        );
+        envelope.meta = self.meta();
+        envelope
+    }
+
+    /// The envelope of a delivery that was made for this port, and who waits for its answer.
+    pub(crate) fn open(mut self, port: &Port) -> (Envelope, Asker) {
+        let message_type = self.message_type(&port.table).clone();
+        let envelope = self.take_envelope(port.id.clone(), message_type);
+        (envelope, self.asker)
+    }
+}
+
+static RUNTIME: AgentId = AgentId::RUNTIME;
+
 /// Who waits for the answer. Dropped without one, it tells the asker so: nobody waits for what can't come.
+#[derive(Default)]
 pub(crate) struct Asker(Waiting);
 
+#[derive(Default)]
 enum Waiting {
+    #[default]
     Nobody,
     OneReply(oneshot::Sender<Answer>),
     Stream(mpsc::Sender<Part>),

@@ -104,7 +104,11 @@ fn trace_answer<A: Agent>(instance: &Instance<A>, cause: &Cause, answer: &Answer
         let what = if answer.is_ok() { "reply" } else { "failure" };
         core.trace(
             &instance.port.id,
-            format_args!("{what} {} to {}", cause.message_type, cause.sender),
+            format_args!(
+                "{what} {} to {}",
+                cause.message_type(&instance.port.table),
+                cause.sender()
+            ),
         );
     }
 }

@@ -98,7 +98,7 @@ pub(crate) trait Host: Send + Sync + fmt::Debug + 'static {
 /// A message of a durable handler that is part of its batch.
 pub(crate) enum Planned {
     /// Into the inbox of a durable agent here.
-    Inbox(Arc<Window>, Box<Delivery>),
+    Inbox(Arc<Window>, Delivery),
     /// Into the outbox of its sender.
     Outbox(AgentId),
     /// It could not even be encoded: it became a dead letter, which is part of the batch.
@@ -158,7 +158,7 @@ pub(crate) trait Trace: Send + Sync + 'static {
 
 /// Sees every message before it goes into a mailbox, and may lose it: the test kit's faults.
 pub(crate) trait Intercept: Send + Sync + 'static {
-    fn pass(&self, delivery: Box<Delivery>) -> Option<Box<Delivery>>;
+    fn pass(&self, target: &AgentId, delivery: Delivery) -> Option<Delivery>;
 }
 
 impl Core {

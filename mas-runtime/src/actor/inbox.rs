@@ -200,7 +200,7 @@ impl Window {
     }
 
     /// The entry that took room is stored: it goes into the mailbox if it is its turn.
-    pub(crate) fn arrived(self: &Arc<Self>, seq: u64, delivery: Box<Delivery>) {
+    pub(crate) fn arrived(self: &Arc<Self>, seq: u64, delivery: Delivery) {
         let mut state = self.state();
         state.appended();
         if state.loaded.contains(&seq) {
@@ -486,7 +486,7 @@ impl Window {
     }
 
     /// What an entry stands for.
-    fn delivery(&self, entry: InboxEntry) -> Result<Box<Delivery>, String> {
+    fn delivery(&self, entry: InboxEntry) -> Result<Delivery, String> {
         let clock = &*self.host.core().clock;
         let envelope =
             decode_envelope(&entry.envelope, clock).map_err(|error| error.to_string())?;
@@ -497,7 +497,7 @@ impl Window {
                 envelope.message_type
             )
         })?;
-        Ok(Box::new(Delivery {
+        Ok(Delivery {
             claim: Some(Box::new(Claim {
                 lane: entry.lane,
                 seq: entry.seq,
@@ -506,14 +506,11 @@ impl Window {
                 stored: entry.envelope,
                 conflicts: 0,
             })),
-            envelope,
-            route,
-            pool: None,
-            asker: Asker::nobody(),
-        }))
+            ..Delivery::of(envelope, route)
+        })
     }
 
-    fn put(&self, delivery: Box<Delivery>) {
+    fn put(&self, delivery: Delivery) {
         if let Some(port) = self.port() {
             // A closed mailbox is that of an agent that ended: the entry is in the engine still.
             let _ = port.choose().force(delivery);

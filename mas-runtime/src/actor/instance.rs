@@ -54,7 +54,7 @@ enum SeatState<A: Agent> {
 pub(crate) struct Seat<A: Agent> {
     pub(crate) agent: A,
     /// Taken out of the mailbox, not begun.
-    pub(crate) batch: VecDeque<Box<Delivery>>,
+    pub(crate) batch: VecDeque<Delivery>,
     /// The context of `&mut self` handlers, used again and again.
     pub(crate) context: Context<A>,
 }
@@ -136,7 +136,7 @@ impl<A: Agent> Instance<A> {
     pub(crate) fn new_turn(&self, cause: Cause) -> Turn {
         Turn::new(
             Arc::clone(&self.host),
-            self.port.id.clone(),
+            Arc::clone(&self.port),
             self.number,
             cause,
         )

@@ -28,7 +28,7 @@ pub(crate) struct Mailbox {
 }
 
 struct State {
-    lanes: Lanes<Box<Delivery>>,
+    lanes: Lanes<Delivery>,
     /// Senders in line, the first first. Each holds its own envelope.
     line: VecDeque<(Priority, Arc<Place>)>,
     closed: bool,
@@ -41,9 +41,9 @@ struct State {
 struct Place(Mutex<Waiting>);
 
 enum Waiting {
-    InLine(Box<Delivery>, Option<Waker>),
+    InLine(Delivery, Option<Waker>),
     Taken,
-    Closed(Box<Delivery>),
+    Closed(Delivery),
     /// The delivery went back to the sender, or the sender has gone.
     Left,
 }
@@ -52,11 +52,11 @@ enum Waiting {
 pub(crate) enum Pushed {
     Accepted,
     /// Accepted, and this one, the oldest of its lane, had to go.
-    Displaced(Box<Delivery>),
+    Displaced(Delivery),
     /// There is no room: it comes back.
-    Full(Box<Delivery>),
+    Full(Delivery),
     /// The mailbox is closed: it comes back.
-    Closed(Box<Delivery>),
+    Closed(Delivery),
 }
 
 impl Mailbox {
@@ -75,8 +75,8 @@ impl Mailbox {
     }
 
     /// Puts an envelope in if its lane has room and nobody of its priority waits in line.
-    pub(crate) fn push(&self, delivery: Box<Delivery>, overflow: Overflow) -> Pushed {
-        let priority = delivery.envelope.meta.priority;
+    pub(crate) fn push(&self, delivery: Delivery, overflow: Overflow) -> Pushed {
+        let priority = delivery.priority;
         let mut state = self.state();
         if state.closed {
             drop(state);
@@ -96,19 +96,19 @@ impl Mailbox {
     }
 
     /// Puts an envelope in whatever the room: its number is bounded elsewhere. It comes back when the mailbox is closed.
-    pub(crate) fn force(&self, delivery: Box<Delivery>) -> Result<(), Box<Delivery>> {
+    pub(crate) fn force(&self, delivery: Delivery) -> Result<(), Delivery> {
         let mut state = self.state();
         if state.closed {
             drop(state);
             return Err(delivery);
         }
-        state.lanes.push(delivery.envelope.meta.priority, delivery);
+        state.lanes.push(delivery.priority, delivery);
         self.ring(state);
         Ok(())
     }
 
     /// Waits in line. Dropped before it is ready, the future takes its envelope out of the line.
-    pub(crate) fn wait(self: &Arc<Self>, delivery: Box<Delivery>) -> InLine {
+    pub(crate) fn wait(self: &Arc<Self>, delivery: Delivery) -> InLine {
         InLine {
             mailbox: Arc::clone(self),
             delivery: Some(delivery),
@@ -117,7 +117,7 @@ impl Mailbox {
     }
 
     /// Takes up to `count` envelopes out, by weight, and lets as many senders in from the line.
-    pub(crate) fn take(&self, count: usize, into: &mut VecDeque<Box<Delivery>>) {
+    pub(crate) fn take(&self, count: usize, into: &mut VecDeque<Delivery>) {
         let mut state = self.state();
         state.taken += 1;
         for _ in 0..count {
@@ -139,7 +139,7 @@ impl Mailbox {
     }
 
     /// Takes one envelope out for another instance.
-    pub(crate) fn take_one(&self) -> Option<Box<Delivery>> {
+    pub(crate) fn take_one(&self) -> Option<Delivery> {
         let mut state = self.state();
         let delivery = state.lanes.pop();
         let woken = self.admit(&mut state);
@@ -219,11 +219,7 @@ impl Mailbox {
     }
 
     /// Lets nobody in any more, and gives back whatever waits, also in line.
-    #[expect(
-        clippy::vec_box,
-        reason = "a delivery stays where it is on its whole way: only its address moves"
-    )]
-    pub(crate) fn close(&self) -> Vec<Box<Delivery>> {
+    pub(crate) fn close(&self) -> Vec<Delivery> {
         let mut state = self.state();
         state.closed = true;
         let left = state.lanes.drain();
@@ -245,12 +241,10 @@ impl Mailbox {
     }
 
     /// Puts back what was taken but not begun, in front.
-    pub(crate) fn put_back(&self, batch: impl DoubleEndedIterator<Item = Box<Delivery>>) {
+    pub(crate) fn put_back(&self, batch: impl DoubleEndedIterator<Item = Delivery>) {
         let mut state = self.state();
         for delivery in batch.rev() {
-            state
-                .lanes
-                .push_front(delivery.envelope.meta.priority, delivery);
+            state.lanes.push_front(delivery.priority, delivery);
         }
     }
 
@@ -304,12 +298,12 @@ impl fmt::Debug for Mailbox {
 /// A sender in line for room: ready when its envelope is in, or comes back because the mailbox closed.
 pub(crate) struct InLine {
     mailbox: Arc<Mailbox>,
-    delivery: Option<Box<Delivery>>,
+    delivery: Option<Delivery>,
     place: Option<Arc<Place>>,
 }
 
 impl Future for InLine {
-    type Output = Result<(), Box<Delivery>>;
+    type Output = Result<(), Delivery>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(delivery) = self.delivery.take() {
@@ -332,17 +326,13 @@ impl Future for InLine {
 
 impl InLine {
     /// Leaves before it has entered: the delivery comes back.
-    pub(crate) fn leave(mut self) -> Option<Box<Delivery>> {
+    pub(crate) fn leave(mut self) -> Option<Delivery> {
         self.delivery.take()
     }
 
     /// The first poll: room may have come up meanwhile.
-    fn enter(
-        &mut self,
-        delivery: Box<Delivery>,
-        cx: &Context<'_>,
-    ) -> Poll<Result<(), Box<Delivery>>> {
-        let priority = delivery.envelope.meta.priority;
+    fn enter(&mut self, delivery: Delivery, cx: &Context<'_>) -> Poll<Result<(), Delivery>> {
+        let priority = delivery.priority;
         let mut state = self.mailbox.state();
         if state.closed {
             return Poll::Ready(Err(delivery));

@@ -218,7 +218,7 @@ impl Message {
 fn message_type() -> MessageType {
     Turn::with_current(|turn| {
         turn.map_or(MessageType::declared("-"), |turn| {
-            turn.cause.message_type.clone()
+            turn.message_type().clone()
         })
     })
 }

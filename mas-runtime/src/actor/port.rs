@@ -67,11 +67,11 @@ pub(crate) enum Delivered {
     /// The sender has to wait for room.
     Wait(InLine),
     /// There is no room, and the target does not let senders wait: it comes back.
-    Refused(Box<Delivery>),
+    Refused(Delivery),
     /// This one had to go.
-    Dropped(Box<Delivery>),
+    Dropped(Delivery),
     /// Every instance is closed: it comes back.
-    Closed(Box<Delivery>),
+    Closed(Delivery),
 }
 
 impl Port {
@@ -117,7 +117,7 @@ impl Port {
     }
 
     /// Hands an envelope to an instance.
-    pub(crate) fn deliver(&self, delivery: Box<Delivery>, may_wait: bool) -> Delivered {
+    pub(crate) fn deliver(&self, delivery: Delivery, may_wait: bool) -> Delivered {
         let mailbox = self.choose();
         let overflow = self.declaration.overflow;
         match mailbox.push(delivery, overflow) {
@@ -146,7 +146,7 @@ impl Port {
     }
 
     /// An envelope that waits for the instance with the most of them.
-    pub(crate) fn steal(&self) -> Option<Box<Delivery>> {
+    pub(crate) fn steal(&self) -> Option<Delivery> {
         let waiting = self.slots.iter().map(|slot| &slot.mailbox);
         waiting.max_by_key(|mailbox| mailbox.len())?.take_one()
     }

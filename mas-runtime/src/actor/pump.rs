@@ -84,7 +84,7 @@ pub(crate) async fn run<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A
 
 /// Takes envelopes out of the mailbox. An instance of a pool takes one at a time, so that what waits is there for whichever
 /// is free next; one that has nothing takes from the one that has most.
-fn refill<A: Agent>(instance: &Instance<A>, batch: &mut VecDeque<Box<Delivery>>) {
+fn refill<A: Agent>(instance: &Instance<A>, batch: &mut VecDeque<Delivery>) {
     if instance.port.slots.len() == 1 {
         return instance.mailbox.take(BATCH_MAX, batch);
     }
@@ -110,7 +110,7 @@ fn ordered<A: Agent>(instance: &Instance<A>) -> Option<Exit> {
 async fn alone<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
-    mut delivery: Box<Delivery>,
+    mut delivery: Delivery,
 ) -> Result<(), LastCrash> {
     if admit::needs_admission(&delivery) {
         delivery = match admit::admit(instance, delivery).await {
@@ -137,7 +137,7 @@ fn keeps_nothing<A: Agent>(instance: &Instance<A>, delivery: &Delivery) -> bool 
 async fn quick_turn<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
-    delivery: Box<Delivery>,
+    delivery: Delivery,
 ) -> Result<(), LastCrash> {
     let route = delivery.route;
     let (cause, asker, payload) = strip(delivery);
@@ -160,8 +160,8 @@ async fn quick_turn<A: Agent>(
 async fn kept_turn<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
-    delivery: Box<Delivery>,
-) -> Result<Option<Box<Delivery>>, LastCrash> {
+    delivery: Delivery,
+) -> Result<Option<Delivery>, LastCrash> {
     let route = delivery.route;
     let (cause, mut hand, payload) = take_in_hand(instance, delivery);
     let alone = hand
@@ -189,7 +189,7 @@ async fn kept_turn<A: Agent>(
 /// How long a message waits for its turn among the instances of a pool: not long where it can run again, or where another
 /// handler may wait for it that holds its turn meanwhile.
 fn patience<A: Agent>(instance: &Instance<A>, hand: &InHand, cause: &Cause) -> Duration {
-    if hand.claim().is_some() || cause.meta.hops > 0 {
+    if hand.claim().is_some() || cause.hops() > 0 {
         ALONE_WAIT_MAX
     } else {
         instance.port.declaration.timeout
@@ -197,11 +197,11 @@ fn patience<A: Agent>(instance: &Instance<A>, hand: &InHand, cause: &Cause) -> D
 }
 
 /// What follows a turn: the crash of the instance, another try, or nothing.
-fn after(crash: Option<LastCrash>, settled: Settled) -> Result<Option<Box<Delivery>>, LastCrash> {
+fn after(crash: Option<LastCrash>, settled: Settled) -> Result<Option<Delivery>, LastCrash> {
     match (crash, settled) {
         (Some(crash), _) | (None, Settled::Crash(crash)) => Err(crash),
         (None, Settled::Done) => Ok(None),
-        (None, Settled::Again(delivery)) => Ok(Some(delivery)),
+        (None, Settled::Again(delivery)) => Ok(Some(*delivery)),
     }
 }
 
@@ -233,7 +233,7 @@ fn prepare<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A>, cause: Cau
         turn.reset(cause, stages);
     } else {
         // Something of the turn before lives on, in a task that its handler spawned, for one.
-        let mut turn = instance.new_turn(Cause::lifecycle("-"));
+        let mut turn = instance.new_turn(Cause::nothing());
         turn.reset(cause, stages);
         context.turn = Arc::new(turn);
     }
@@ -256,19 +256,19 @@ async fn run_prepared<A: Agent>(
 }
 
 /// Takes a delivery apart: what its handler inherits, who asked, the payload.
-fn strip(mut delivery: Box<Delivery>) -> (Cause, Asker, Payload) {
-    let payload = std::mem::take(&mut delivery.envelope.payload);
-    let asker = std::mem::replace(&mut delivery.asker, Asker::nobody());
+fn strip(mut delivery: Delivery) -> (Cause, Asker, Payload) {
+    let payload = std::mem::take(&mut delivery.payload);
+    let asker = std::mem::take(&mut delivery.asker);
     (Cause::of(delivery), asker, payload)
 }
 
 /// Takes a delivery apart, with what must not be lost of it in hand.
 fn take_in_hand<A: Agent>(
     instance: &Instance<A>,
-    mut delivery: Box<Delivery>,
+    mut delivery: Delivery,
 ) -> (Cause, InHand, Payload) {
     let claim = delivery.claim.take();
-    let expects_reply = delivery.envelope.meta.expects_reply;
+    let expects_reply = delivery.expects_reply;
     let (cause, asker, payload) = strip(delivery);
     let hand = InHand::new(Arc::clone(&instance.port), asker, claim, expects_reply);
     (cause, hand, payload)
@@ -280,7 +280,7 @@ fn judge<A: Agent>(
     turn: &Turn,
     ran: Ran<Reply>,
 ) -> (Outcome, Option<LastCrash>) {
-    let message_type = &turn.cause.message_type;
+    let message_type = turn.message_type();
     match ran {
         Ran::Done(reply) => (reply.0, None),
         Ran::TimedOut => {
@@ -306,7 +306,7 @@ fn judge<A: Agent>(
 async fn side_by_side<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
-    first: Box<Delivery>,
+    first: Delivery,
 ) -> Result<(), LastCrash> {
     let Seat { agent, batch, .. } = seat;
     let agent: &A = agent;
@@ -343,15 +343,15 @@ async fn side_by_side<A: Agent>(
 }
 
 /// Whether what comes next must wait until nothing runs.
-fn blocked(batch: &VecDeque<Box<Delivery>>) -> bool {
+fn blocked(batch: &VecDeque<Delivery>) -> bool {
     batch.front().is_some_and(|next| next.route.exclusive)
 }
 
 /// The next delivery, if it is for a `&self` handler and the instance goes on.
 fn next_shared<A: Agent>(
     instance: &Instance<A>,
-    batch: &mut VecDeque<Box<Delivery>>,
-) -> Option<Box<Delivery>> {
+    batch: &mut VecDeque<Delivery>,
+) -> Option<Delivery> {
     if instance.slot().order() != Order::Run {
         return None;
     }
@@ -392,7 +392,7 @@ async fn wait<A: Agent>(
 async fn shared_turn<A: Agent>(
     instance: &Arc<Instance<A>>,
     agent: &A,
-    mut delivery: Box<Delivery>,
+    mut delivery: Delivery,
 ) -> Result<(), LastCrash> {
     if admit::needs_admission(&delivery) {
         delivery = match admit::admit(instance, delivery).await {
@@ -434,7 +434,7 @@ async fn run_shared<A: Agent>(
     route: Route,
     message: Message,
 ) -> (Arc<Turn>, Ran<Reply>) {
-    let mut turn = instance.new_turn(Cause::lifecycle("-"));
+    let mut turn = instance.new_turn(Cause::nothing());
     turn.reset(cause, hand.as_ref().is_some_and(|hand| hand.stages()));
     let context = instance.new_context(turn);
     let turn = Arc::clone(&context.turn);
@@ -456,7 +456,9 @@ fn trace<A: Agent>(instance: &Instance<A>, turn: &Turn) {
             &instance.port.id,
             format_args!(
                 "dispatch {} {} from {}",
-                instance.number, turn.cause.message_type, turn.cause.sender
+                instance.number,
+                turn.message_type(),
+                turn.cause.sender()
             ),
         );
     }

@@ -20,7 +20,7 @@ use super::error::{AskError, SendError};
 use super::host::{Boxed, Host, Sending};
 use super::port::Port;
 use super::replies::Replies;
-use super::turn::{NO_ID, Turn};
+use super::turn::Turn;
 use super::waiting::Asking;
 use crate::model::limits::{ASK_TIMEOUT, OUTBOX_ENTRIES_MAX, STREAM_ITEMS_MAX};
 use crate::model::{AgentId, Envelope, MessageType, Moment, Payload, Priority};
@@ -35,8 +35,9 @@ pub(crate) struct Handle {
 /// A message that is not sent yet, with its terms.
 pub(crate) struct Draft {
     pub(crate) to: Arc<Handle>,
-    /// What will be delivered. It stays in one place on its whole way: only its address moves.
-    pub(crate) letter: Box<Delivery>,
+    /// What will be delivered, but for its type.
+    pub(crate) delivery: Delivery,
+    pub(crate) message_type: MessageType,
     /// The handler, where the sender knows it.
     pub(crate) route: Option<Route>,
     pub(crate) try_now: bool,
@@ -49,28 +50,23 @@ pub(crate) struct Draft {
 impl Draft {
     /// A message without content, sent by the handler whose turn it is, if any.
     pub(crate) fn new(to: Arc<Handle>, turn: Option<Arc<Turn>>) -> Self {
-        let envelope = Envelope::new(
-            NO_ID,
-            AgentId::RUNTIME,
-            to.id.clone(),
-            MessageType::declared("-"),
-            Payload::empty(),
-        );
-        let letter = Box::new(Delivery {
-            envelope,
-            route: Route::default(),
-            pool: None,
-            asker: Asker::nobody(),
-            claim: None,
-        });
         Self {
             to,
-            letter,
+            delivery: Delivery::default(),
+            message_type: MessageType::declared("-"),
             route: None,
             try_now: false,
             turn,
             fault: None,
         }
+    }
+
+    /// A message that was an envelope before.
+    pub(crate) fn of(to: Arc<Handle>, envelope: Envelope) -> Self {
+        let mut draft = Self::new(to, None);
+        draft.message_type = envelope.message_type.clone();
+        draft.delivery = Delivery::of(envelope, Route::default());
+        draft
     }
 
     /// A message of this type with an encoded payload.
@@ -80,11 +76,11 @@ impl Draft {
         payload: &P,
     ) -> Self {
         match MessageType::new(message_type) {
-            Ok(message_type) => self.letter.envelope.message_type = message_type,
+            Ok(message_type) => self.message_type = message_type,
             Err(error) => self.fault = Some(Box::new(error.into())),
         }
         match Payload::encode(payload) {
-            Ok(payload) => self.letter.envelope.payload = payload,
+            Ok(payload) => self.delivery.payload = payload,
             Err(error) => self.fault = Some(Box::new(error.into())),
         }
         self
@@ -97,8 +93,8 @@ impl Draft {
         message_type: &'static str,
         payload: Payload,
     ) -> Self {
-        self.letter.envelope.message_type = MessageType::declared(message_type);
-        self.letter.envelope.payload = payload;
+        self.message_type = MessageType::declared(message_type);
+        self.delivery.payload = payload;
         // Behind the id may be another type of agent, or none here: then the message type decides.
         let port = self.to.port.as_ref();
         self.route = port
@@ -110,7 +106,7 @@ impl Draft {
     /// Takes who waits for the answer out of it.
     #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn take_asker(&mut self) -> Asker {
-        std::mem::replace(&mut self.letter.asker, Asker::nobody())
+        std::mem::take(&mut self.delivery.asker)
     }
 
     /// Inherits what the handler that sends it has, and checks what can be checked here.
@@ -121,15 +117,7 @@ impl Draft {
         let Some(turn) = &self.turn else {
             return Ok(());
         };
-        let (meta, pool) = turn.child_meta()?;
-        let letter = &mut *self.letter;
-        let own = std::mem::replace(&mut letter.envelope.meta, meta);
-        letter.envelope.meta.priority = own.priority;
-        letter.envelope.meta.expects_reply = own.expects_reply;
-        letter.envelope.meta.deadline = earlier(letter.envelope.meta.deadline, own.deadline);
-        letter.pool = Some(pool);
-        letter.envelope.sender = turn.agent.clone();
-        Ok(())
+        turn.inherit(&mut self.delivery)
     }
 
     /// Sends it, or stages it with the handler that it belongs to.
@@ -138,8 +126,8 @@ impl Draft {
             return Sending::Done(Err(error));
         }
         let staged = self.turn.as_ref().is_some_and(|turn| turn.stages)
-            && !self.letter.asker.wants_reply()
-            && !self.letter.asker.wants_stream();
+            && !self.delivery.asker.wants_reply()
+            && !self.delivery.asker.wants_stream();
         if staged && let Some(turn) = self.turn.take() {
             return Sending::Done(self.stage(&turn));
         }
@@ -149,24 +137,30 @@ impl Draft {
 }
 
 impl Draft {
+    /// The envelope that it would have been.
+    pub(crate) fn into_envelope(mut self) -> Envelope {
+        let target = self.to.id.clone();
+        self.delivery.take_envelope(target, self.message_type)
+    }
+
     /// Keeps it with the durable handler that sends it, until that commits.
     fn stage(mut self, turn: &Turn) -> Result<(), SendError> {
         let host = &self.to.host;
         // It is stored as bytes: what is wrong with them is the handler's to hear.
         let bytes_max = host.core().options.payload_bytes_max;
-        self.letter.envelope.payload.settle(bytes_max)?;
+        self.delivery.payload.settle(bytes_max)?;
         if let Some(port) = host.port(&self.to.id)
-            && port.route(&self.letter.envelope.message_type).is_none()
+            && port.route(&self.message_type).is_none()
         {
             return Err(SendError::UnknownMessageType {
                 target: self.to.id.clone(),
-                message_type: self.letter.envelope.message_type,
+                message_type: self.message_type,
                 handled: port.table.message_types(),
             });
         }
-        if !host.outbox_has_room(&turn.agent) {
+        if !host.outbox_has_room(turn.agent()) {
             return Err(SendError::OutboxFull {
-                sender: turn.agent.clone(),
+                sender: turn.agent().clone(),
                 entries: OUTBOX_ENTRIES_MAX,
             });
         }
@@ -174,7 +168,7 @@ impl Draft {
     }
 }
 
-fn earlier(a: Option<Moment>, b: Option<Moment>) -> Option<Moment> {
+pub(crate) fn earlier(a: Option<Moment>, b: Option<Moment>) -> Option<Moment> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (one, other) => one.or(other),
@@ -185,7 +179,7 @@ impl fmt::Debug for Draft {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Draft")
             .field("target", &self.to.id)
-            .field("message_type", &self.letter.envelope.message_type)
+            .field("message_type", &self.message_type)
             .finish_non_exhaustive()
     }
 }
@@ -197,7 +191,7 @@ macro_rules! options {
         #[must_use = "nothing is sent before it is awaited"]
         pub fn priority(mut self, priority: Priority) -> Self {
             if let Some(draft) = self.draft_mut() {
-                draft.letter.envelope.meta.priority = priority;
+                draft.delivery.priority = priority;
             }
             self
         }
@@ -207,8 +201,7 @@ macro_rules! options {
         pub fn deadline(mut self, after: Duration) -> Self {
             if let Some(draft) = self.draft_mut() {
                 let at = draft.to.host.core().clock.now() + after;
-                draft.letter.envelope.meta.deadline =
-                    earlier(draft.letter.envelope.meta.deadline, Some(at));
+                draft.delivery.deadline = earlier(draft.delivery.deadline, Some(at));
             }
             self
         }
@@ -348,21 +341,17 @@ impl<W> AskState<W> {
             return Ok(());
         };
         let now = draft.to.host.core().clock.now();
-        draft.letter.envelope.meta.deadline =
-            earlier(draft.letter.envelope.meta.deadline, Some(now + timeout));
-        draft.letter.envelope.meta.expects_reply = true;
+        draft.delivery.deadline = earlier(draft.delivery.deadline, Some(now + timeout));
+        draft.delivery.expects_reply = true;
         // What the handler inherited may be shorter than its own patience.
-        let inherited = draft
-            .turn
-            .as_ref()
-            .and_then(|turn| turn.cause.meta.deadline);
+        let inherited = draft.turn.as_ref().and_then(|turn| turn.cause.deadline);
         let timeout = inherited.map_or(timeout, |at| timeout.min(at.since(now)));
         if let Some(id) = draft.turn.as_ref().and_then(|turn| turn.next_ask_id()) {
-            draft.letter.envelope.id = id;
+            draft.delivery.cover_mut().id = id;
         }
         let wait = open_wait(&draft)?;
         let (asker, answer) = channel();
-        draft.letter.asker = asker;
+        draft.delivery.asker = asker;
         let pending = Box::new(Pending {
             answer,
             timer: Box::pin(tokio::time::sleep(timeout)),
@@ -418,11 +407,11 @@ fn open_wait(draft: &Draft) -> Result<Option<OpenWait>, AskError> {
             .to
             .host
             .port(&draft.to.id)
-            .and_then(|port| port.route(&draft.letter.envelope.message_type)),
+            .and_then(|port| port.route(&draft.message_type)),
     };
-    let own = draft.to.host.port(&turn.agent);
+    let own = draft.to.host.port(turn.agent());
     let asking = Asking {
-        asker: turn.agent.clone(),
+        asker: turn.agent().clone(),
         instance: turn.instance,
         instances: own.map_or(1, |port| port.slots.len() as u32),
         target: draft.to.id.clone(),

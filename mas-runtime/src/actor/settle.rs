@@ -52,8 +52,9 @@ impl Effects {
         let share = turn.budget_left() / u32::try_from(book.sends.len().max(1)).unwrap_or(u32::MAX);
         let mut planned = Vec::with_capacity(book.sends.len());
         for mut send in book.sends {
-            send.letter.envelope.meta.budget = share;
-            send.letter.pool = None;
+            let cover = send.delivery.cover_mut();
+            cover.budget = share;
+            cover.pool = None;
             planned.push(instance.host.plan(send, &mut batch));
         }
         for change in &book.timers {
@@ -220,12 +221,12 @@ fn kept_reply<A: Agent>(
     turn: &Turn,
     reply: &Payload,
 ) -> Result<Option<Bytes>, Failure> {
-    if hand.claim().is_none() || !turn.cause.meta.expects_reply {
+    if hand.claim().is_none() || !turn.cause.expects_reply {
         return Ok(None);
     }
     let bytes_max = instance.host.core().options.payload_bytes_max;
     encode_reply(reply, bytes_max).map(Some).map_err(|error| {
-        let text = format!("reply to `{}`: {error}", turn.cause.message_type);
+        let text = format!("reply to `{}`: {error}", turn.message_type());
         Failure::new(FailureCode::BAD_REPLY, text).lasting()
     })
 }
@@ -350,11 +351,8 @@ fn conflict<A: Agent>(
     core.trace(&instance.port.id, format_args!("conflict {}", claim.id));
     match envelope_of(&claim, core) {
         Ok(envelope) => Settled::Again(Box::new(Delivery {
-            envelope,
-            route,
-            pool: None,
-            asker: Asker::nobody(),
             claim: Some(claim),
+            ..Delivery::of(envelope, route)
         })),
         Err(_) => {
             // Reloading finds out what is wrong with it, and buries it.
@@ -429,11 +427,11 @@ async fn fail<A: Agent>(instance: &Instance<A>, hand: &mut InHand, turn: &Turn, 
 }
 
 fn warn_if_unheard<A: Agent>(instance: &Instance<A>, cause: &Cause, failure: &Failure) {
-    if !cause.meta.expects_reply {
+    if !cause.expects_reply {
         tracing::warn!(
             agent = %instance.port.id,
-            message_type = %cause.message_type,
-            sender = %cause.sender,
+            message_type = %cause.message_type(&instance.port.table),
+            sender = %cause.sender(),
             %failure,
             "a message failed that nobody waits for"
         );
@@ -551,7 +549,7 @@ pub(crate) async fn bury(port: &Port, window: &Arc<Window>, claim: Claim, failur
 
 /// The handler of this turn takes longer than half of its timeout.
 pub(crate) fn slow<A: Agent>(instance: &Instance<A>, turn: &Turn, after: Duration) {
-    let message_type = turn.cause.message_type.clone();
+    let message_type = turn.message_type().clone();
     tracing::warn!(agent = %instance.port.id, %message_type, ?after, "slow handler");
     instance.host.core().event(EventKind::SlowHandler {
         agent: instance.port.id.clone(),

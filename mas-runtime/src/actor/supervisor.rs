@@ -470,20 +470,16 @@ fn ended_kind(member: &Arc<dyn Member>) -> Order {
 }
 
 /// A message that waited for an agent that has ended: a durable one is in its inbox still.
-pub(crate) fn give_back(
-    host: &Arc<dyn Host>,
-    port: &Port,
-    delivery: Box<Delivery>,
-    reason: &EndReason,
-) {
+pub(crate) fn give_back(host: &Arc<dyn Host>, port: &Port, delivery: Delivery, reason: &EndReason) {
     if delivery.claim.is_some() {
         return;
     }
     let failure = error::ended(&port.id, reason);
     let text = failure.message.clone().into_owned();
-    delivery.asker.answer(Err(failure));
+    let (envelope, asker) = delivery.open(port);
+    asker.answer(Err(failure));
     host.dead_letter(DeadLetter {
-        envelope: delivery.envelope,
+        envelope,
         reason: text,
     });
 }

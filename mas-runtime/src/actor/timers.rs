@@ -219,7 +219,7 @@ impl Timers {
         let mut tries = 0;
         loop {
             let mut draft = self.message(record);
-            draft.letter.envelope.id = id;
+            draft.delivery.cover_mut().id = id;
             let batch = Batch::new().with(change.clone());
             match self.host.append(draft, batch).await {
                 Ok(()) => return,
@@ -241,7 +241,7 @@ impl Timers {
     async fn give_up(&self, timer: u64, record: &Record, error: &SendError) {
         tracing::error!(agent = %self.agent, %error, "a timer is given up on");
         self.host.dead_letter(DeadLetter {
-            envelope: self.message(record).letter.envelope,
+            envelope: self.message(record).into_envelope(),
             reason: error.to_string(),
         });
         let batch = Batch::new().with(self.removed(timer));
@@ -280,10 +280,9 @@ impl Timers {
             port: self.host.port(&self.agent),
         });
         let mut draft = Draft::new(to, None);
-        draft.letter.envelope.sender = self.agent.clone();
-        draft.letter.envelope.message_type = record.message_type.clone();
-        draft.letter.envelope.payload =
-            Payload::encoded(Codec::MessagePack, record.payload.clone());
+        draft.delivery.cover_mut().sender = self.agent.clone();
+        draft.message_type = record.message_type.clone();
+        draft.delivery.payload = Payload::encoded(Codec::MessagePack, record.payload.clone());
         draft
     }
 

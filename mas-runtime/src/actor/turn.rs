@@ -11,12 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
-use super::agent::Route;
-use super::delivery::{Asker, Delivery};
+use super::delivery::Delivery;
 use super::error::SendError;
 use super::host::Host;
 use super::port::Port;
-use super::send::Draft;
+use super::send::{Draft, earlier};
 use super::to_its_end::ToItsEnd;
 use crate::model::limits::{BUDGET_DEFAULT, HOPS_MAX, STAGED_BYTES_MAX};
 use crate::model::{AgentId, Envelope, Failure, MessageId, MessageType, Meta, Payload};
@@ -28,9 +27,11 @@ thread_local! {
 /// One run of one handler.
 pub(crate) struct Turn {
     pub(crate) host: Arc<dyn Host>,
-    pub(crate) agent: AgentId,
+    pub(crate) port: Arc<Port>,
     pub(crate) instance: u32,
     pub(crate) cause: Cause,
+    /// The terms of the cause, for whoever wants to look at them.
+    meta: OnceLock<Box<Meta>>,
     /// Whether what it sends waits for its commit.
     pub(crate) stages: bool,
     /// Whether it is an `#[on_start]`.
@@ -53,51 +54,53 @@ struct Notes {
 
 /// What a handler inherits from the message that it handles: the delivery itself, without its payload.
 #[derive(Debug)]
-pub(crate) struct Cause(Box<Delivery>);
+pub(crate) struct Cause(Delivery);
 
 impl Cause {
     /// A delivery whose payload, asker and entry have been taken out.
-    pub(crate) const fn of(delivery: Box<Delivery>) -> Self {
+    pub(crate) const fn of(delivery: Delivery) -> Self {
         Self(delivery)
+    }
+
+    /// Nothing yet.
+    pub(crate) fn nothing() -> Self {
+        Self(Delivery::default())
     }
 
     /// What `#[on_start]` and `#[on_stop]` run for.
     pub(crate) fn lifecycle(name: &'static str) -> Self {
-        let envelope = Envelope::new(
-            NO_ID,
-            AgentId::RUNTIME,
-            AgentId::RUNTIME,
-            MessageType::declared(name),
-            Payload::empty(),
-        );
-        Self(Box::new(Delivery {
-            envelope,
-            route: Route {
-                exclusive: true,
-                ..Route::default()
-            },
-            pool: None,
-            asker: Asker::nobody(),
-            claim: None,
-        }))
+        let mut cause = Self::nothing();
+        cause.0.route.exclusive = true;
+        cause.0.cover_mut().message_type = Some(MessageType::declared(name));
+        cause
     }
 
     /// The message's id, if anybody has needed one.
     pub(crate) fn message_id(&self) -> Option<MessageId> {
-        (self.id != NO_ID).then_some(self.id)
+        let id = self.id();
+        (id != NO_ID).then_some(id)
     }
 
     /// Whether its handler holds the instance for itself.
     pub(crate) const fn is_exclusive(&self) -> bool {
         self.0.route.exclusive
     }
+
+    pub(crate) fn hops(&self) -> u8 {
+        self.cover.as_ref().map_or(0, |cover| cover.hops)
+    }
+
+    fn budget(&self) -> u32 {
+        let own = self.cover.as_ref();
+        own.map_or(BUDGET_DEFAULT, |cover| cover.budget)
+    }
 }
 
 impl Deref for Cause {
-    type Target = Envelope;
+    type Target = Delivery;
 
-    fn deref(&self) -> &Envelope {
-        &self.0.envelope
+    fn deref(&self) -> &Delivery {
+        &self.0
     }
 }
 
@@ -142,12 +145,13 @@ pub(crate) enum TimerChange {
 }
 
 impl Turn {
-    pub(crate) fn new(host: Arc<dyn Host>, agent: AgentId, instance: u32, cause: Cause) -> Self {
+    pub(crate) fn new(host: Arc<dyn Host>, port: Arc<Port>, instance: u32, cause: Cause) -> Self {
         Self {
             host,
-            agent,
+            port,
             instance,
             cause,
+            meta: OnceLock::new(),
             stages: false,
             starts: false,
             pool: OnceLock::new(),
@@ -162,13 +166,26 @@ impl Turn {
         }
     }
 
+    /// Who takes the turn.
+    pub(crate) fn agent(&self) -> &AgentId {
+        &self.port.id
+    }
+
+    /// The type of the message that it handles.
+    pub(crate) fn message_type(&self) -> &MessageType {
+        self.cause.message_type(&self.port.table)
+    }
+
+    /// The terms of the message that it handles.
+    pub(crate) fn meta(&self) -> &Meta {
+        self.meta.get_or_init(|| Box::new(self.cause.meta()))
+    }
+
     /// Starts over for another message.
     pub(crate) fn reset(&mut self, mut cause: Cause, stages: bool) {
-        self.pool = cause
-            .0
-            .pool
-            .take()
-            .map_or_else(OnceLock::new, OnceLock::from);
+        let pool = cause.0.cover.as_mut().and_then(|cover| cover.pool.take());
+        self.pool = pool.map_or_else(OnceLock::new, OnceLock::from);
+        self.meta.take();
         self.cause = cause;
         self.stages = stages;
         *self.asks.get_mut() = 0;
@@ -212,56 +229,56 @@ impl Turn {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The terms of a message that this turn sends: one hop more, one of the budget spent, the same deadline and trace.
-    pub(crate) fn child_meta(&self) -> Result<(Meta, Arc<AtomicU32>), SendError> {
-        let cause = &self.cause.meta;
-        if cause.hops >= HOPS_MAX {
+    /// Gives a message that this turn sends its terms: one hop more, one of the budget spent, the same deadline and trace.
+    pub(crate) fn inherit(&self, delivery: &mut Delivery) -> Result<(), SendError> {
+        let hops = self.cause.hops();
+        if hops >= HOPS_MAX {
             return Err(SendError::TooManyHops);
         }
         let pool = self
             .pool
-            .get_or_init(|| Arc::new(AtomicU32::new(cause.budget)));
+            .get_or_init(|| Arc::new(AtomicU32::new(self.cause.budget())));
         let left = pool
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
                 left.checked_sub(1)
             })
             .map_err(|_| SendError::BudgetSpent)?
             - 1;
-        let meta = Meta {
-            hops: cause.hops + 1,
-            budget: left.min(BUDGET_DEFAULT),
-            deadline: cause.deadline,
-            extra: cause.extra.clone(),
-            ..Meta::default()
-        };
-        Ok((meta, Arc::clone(pool)))
+        delivery.deadline = earlier(self.cause.deadline, delivery.deadline);
+        let cover = delivery.cover_mut();
+        cover.sender = self.agent().clone();
+        cover.hops = hops + 1;
+        cover.budget = left.min(BUDGET_DEFAULT);
+        cover.pool = Some(Arc::clone(pool));
+        if let Some(own) = &self.cause.cover {
+            cover.extra.clone_from(&own.extra);
+        }
+        Ok(())
     }
 
     /// The envelope that this turn handles, with a payload of its own.
     pub(crate) fn envelope(&self, payload: Payload) -> Envelope {
-        let cause = &self.cause;
-        let mut meta = cause.meta.clone();
-        meta.budget = self.budget_left();
-        Envelope {
-            id: cause
-                .message_id()
-                .unwrap_or_else(|| self.host.core().new_id()),
-            sender: cause.sender.clone(),
-            target: self.agent.clone(),
-            message_type: cause.message_type.clone(),
+        let id = self.cause.message_id();
+        let mut envelope = Envelope::new(
+            id.unwrap_or_else(|| self.host.core().new_id()),
+            self.cause.sender().clone(),
+            self.agent().clone(),
+            self.message_type().clone(),
             payload,
-            meta,
-        }
+        );
+        envelope.meta = self.cause.meta();
+        envelope.meta.budget = self.budget_left();
+        envelope
     }
 
     /// Whether nothing can be handled at this port before this turn is over.
     pub(crate) fn is_alone_in(&self, port: &Port) -> bool {
-        self.agent == port.id && self.cause.is_exclusive() && port.slots.len() == 1
+        *self.agent() == port.id && self.cause.is_exclusive() && port.slots.len() == 1
     }
 
     /// What is left of the budget.
     pub(crate) fn budget_left(&self) -> u32 {
-        let fixed = self.cause.meta.budget;
+        let fixed = self.cause.budget();
         self.pool
             .get()
             .map_or(fixed, |pool| pool.load(Ordering::Relaxed))
@@ -291,7 +308,7 @@ impl Turn {
 
     /// Keeps a message, whose payload is encoded, until the turn commits.
     pub(crate) fn stage(&self, draft: Draft) -> Result<(), SendError> {
-        let bytes = draft.letter.envelope.payload.encoded_len().unwrap_or(0);
+        let bytes = draft.delivery.payload.encoded_len().unwrap_or(0);
         let staged = self.note(|book| {
             if book.staged_bytes + bytes > STAGED_BYTES_MAX {
                 return Err(SendError::TooMuchStaged {
@@ -340,7 +357,7 @@ impl Turn {
 impl fmt::Debug for Turn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Turn")
-            .field("agent", &self.agent)
+            .field("agent", self.agent())
             .field("cause", &self.cause)
             .finish_non_exhaustive()
     }

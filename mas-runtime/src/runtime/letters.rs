@@ -284,10 +284,10 @@ impl DeadLetters {
             id: envelope.target,
         });
         let mut draft = Draft::new(to, None);
-        draft.letter.envelope.sender = envelope.sender;
-        draft.letter.envelope.message_type = envelope.message_type;
-        draft.letter.envelope.payload = envelope.payload;
-        draft.letter.envelope.meta.priority = envelope.meta.priority;
+        draft.delivery.cover_mut().sender = envelope.sender;
+        draft.delivery.payload = envelope.payload;
+        draft.delivery.priority = envelope.meta.priority;
+        draft.message_type = envelope.message_type;
         let to = Arc::clone(&draft.to);
         match self.inner.send(&to, draft) {
             Sending::Done(done) => done?,

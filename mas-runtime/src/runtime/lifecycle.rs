@@ -216,7 +216,7 @@ impl Inner {
             port: self.port(watcher),
         });
         let mut draft = Draft::new(to, None);
-        draft.letter.envelope.sender = watched.clone();
+        draft.delivery.cover_mut().sender = watched.clone();
         let ended = Ended::new(watched.clone(), said.is_some(), said);
         let to = Arc::clone(&draft.to);
         match self.send_draft(&to, draft.by_type(ENDED, &ended)) {

@@ -370,10 +370,7 @@ impl Host for Inner {
     fn append(&self, draft: Draft, batch: Batch) -> Boxed<'static, Result<(), SendError>> {
         let id = draft.to.id.clone();
         match self.port(&id) {
-            Some(port) => match (
-                &port.window,
-                port.route(&draft.letter.envelope.message_type),
-            ) {
+            Some(port) => match (&port.window, port.route(&draft.message_type)) {
                 (Some(window), Some(route)) => {
                     let window = Arc::clone(window);
                     self.append_to(window, Arc::clone(&port), route, draft, batch)
@@ -381,7 +378,7 @@ impl Host for Inner {
                 (Some(_), None) => {
                     let error = SendError::UnknownMessageType {
                         target: id,
-                        message_type: draft.letter.envelope.message_type,
+                        message_type: draft.message_type,
                         handled: port.table.message_types(),
                     };
                     Box::pin(std::future::ready(Err(error)))
@@ -456,6 +453,7 @@ impl Default for Route {
             handler: 0,
             exclusive: false,
             streams: false,
+            any: true,
         }
     }
 }

@@ -334,17 +334,12 @@ fn draft_of(inner: &Arc<Inner>, envelope: Envelope) -> Draft {
     let host: Arc<dyn Host> = Arc::clone(inner) as _;
     let to = Arc::new(Handle {
         port: inner.port(&envelope.target),
-        id: envelope.target,
+        id: envelope.target.clone(),
         host,
     });
-    let mut draft = Draft::new(to, None);
+    let mut draft = Draft::of(to, envelope);
     // A target without room holds up its own entries only.
     draft.try_now = true;
-    draft.letter.envelope.id = envelope.id;
-    draft.letter.envelope.sender = envelope.sender;
-    draft.letter.envelope.message_type = envelope.message_type;
-    draft.letter.envelope.payload = envelope.payload;
-    draft.letter.envelope.meta = envelope.meta;
     draft
 }
 

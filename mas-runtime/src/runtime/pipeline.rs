@@ -8,12 +8,12 @@ use std::sync::atomic::Ordering;
 
 use super::Inner;
 use crate::actor::{
-    Asker, Boxed, DeadLetter, Delivered, Delivery, Draft, EndReason, Handle, Host, NO_ID, Planned,
-    Port, Route, SendError, Sending, ToItsEnd, Window,
+    Boxed, DeadLetter, Delivered, Delivery, Draft, EndReason, Handle, Host, NO_ID, Planned, Port,
+    Route, SendError, Sending, ToItsEnd, Window,
 };
 use crate::model::limits::INBOX_ENTRIES_MAX;
 use crate::model::{
-    AgentId, Envelope, MessageId, Payload, PayloadError, Priority, encode_envelope,
+    AgentId, Envelope, MessageId, MessageType, Payload, PayloadError, Priority, encode_envelope,
 };
 use crate::store::{Batch, CommitError, Committed, Op};
 
@@ -23,7 +23,7 @@ impl Inner {
         if !self.open.load(Ordering::Acquire) {
             return Sending::Done(Err(SendError::ShutDown));
         }
-        if let Err(error) = self.check_size(&draft.letter.envelope.payload) {
+        if let Err(error) = self.check_size(&draft.delivery.payload) {
             return Sending::Done(Err(error));
         }
         // The port is borrowed from the ref: all senders share its count of references.
@@ -51,9 +51,12 @@ impl Inner {
     }
 
     /// Step 1, make: what will be delivered, and whether its sender waits for room.
-    fn make(mut draft: Draft, route: Route) -> (Box<Delivery>, bool) {
-        draft.letter.route = route;
-        (draft.letter, !draft.try_now)
+    fn make(mut draft: Draft, route: Route) -> (Delivery, bool) {
+        draft.delivery.route = route;
+        if route.any {
+            draft.delivery.cover_mut().message_type = Some(draft.message_type);
+        }
+        (draft.delivery, !draft.try_now)
     }
 
     fn check_size(&self, payload: &Payload) -> Result<(), SendError> {
@@ -81,7 +84,7 @@ impl Inner {
         if target.node().is_some() {
             return Sending::Done(Err(SendError::NoLink { target }));
         }
-        let asks = draft.letter.asker.wants_reply() || draft.letter.asker.wants_stream();
+        let asks = draft.delivery.asker.wants_reply() || draft.delivery.asker.wants_stream();
         if asks {
             let ended = draft.to.port.as_ref().and_then(|port| port.end());
             return Sending::Done(Err(match ended {
@@ -94,10 +97,9 @@ impl Inner {
         if self.is_known(&target) {
             return Sending::Wait(self.append_unattended(draft, Batch::new()));
         }
-        let (delivery, _) = Self::make(draft, Route::default());
         self.dead_letter(DeadLetter {
             reason: format!("no agent `{target}` is known here"),
-            envelope: delivery.envelope,
+            envelope: draft.into_envelope(),
         });
         Sending::Done(Ok(()))
     }
@@ -109,22 +111,25 @@ impl Inner {
         let (delivery, wait) = Self::make(draft, route);
         let delivery = match self.core.intercept.get() {
             None => delivery,
-            Some(intercept) => match intercept.pass(delivery) {
+            Some(intercept) => match intercept.pass(&port.id, delivery) {
                 Some(delivery) => delivery,
                 None => return Sending::Done(Ok(())),
             },
         };
         match port.deliver(delivery, wait) {
             Delivered::Accepted => Sending::Done(Ok(())),
-            Delivered::Refused(delivery) => Sending::Done(Err(full(delivery))),
+            Delivered::Refused(delivery) => Sending::Done(Err(full(port, delivery))),
             Delivered::Dropped(delivery) => {
-                self.dropped(delivery);
+                self.dropped(port, delivery);
                 Sending::Done(Ok(()))
             }
             Delivered::Closed(delivery) => Sending::Done(self.again(port, delivery)),
             // Only the handler that waits could make room: it would wait for ever.
             Delivered::Wait(line) if turn.is_some_and(|turn| turn.is_alone_in(port)) => {
-                Sending::Done(line.leave().map_or(Ok(()), |delivery| Err(full(delivery))))
+                Sending::Done(
+                    line.leave()
+                        .map_or(Ok(()), |delivery| Err(full(port, delivery))),
+                )
             }
             Delivered::Wait(line) => {
                 let inner = self.me();
@@ -140,16 +145,18 @@ impl Inner {
     }
 
     /// An instance ended before it took the message: another may.
-    fn again(&self, port: &Port, delivery: Box<Delivery>) -> Result<(), SendError> {
+    fn again(&self, port: &Port, delivery: Delivery) -> Result<(), SendError> {
         if port.has_ended() {
             return self.closed(port, delivery);
         }
         match port.deliver(delivery, false) {
             Delivered::Accepted => Ok(()),
-            Delivered::Refused(delivery) => Err(full(delivery)),
-            Delivered::Wait(line) => line.leave().map_or(Ok(()), |delivery| Err(full(delivery))),
+            Delivered::Refused(delivery) => Err(full(port, delivery)),
+            Delivered::Wait(line) => line
+                .leave()
+                .map_or(Ok(()), |delivery| Err(full(port, delivery))),
             Delivered::Dropped(delivery) => {
-                self.dropped(delivery);
+                self.dropped(port, delivery);
                 Ok(())
             }
             Delivered::Closed(delivery) => self.closed(port, delivery),
@@ -157,7 +164,7 @@ impl Inner {
     }
 
     /// The agent ended before it took the message.
-    fn closed(&self, port: &Port, delivery: Box<Delivery>) -> Result<(), SendError> {
+    fn closed(&self, port: &Port, delivery: Delivery) -> Result<(), SendError> {
         let target = port.id.clone();
         let failed = matches!(port.end(), Some(EndReason::Failed(_)));
         if delivery.asker.wants_reply() || delivery.asker.wants_stream() {
@@ -171,22 +178,23 @@ impl Inner {
         let what = if failed { "has failed" } else { "was stopped" };
         self.dead_letter(DeadLetter {
             reason: format!("`{target}` {what}"),
-            envelope: delivery.envelope,
+            envelope: delivery.open(port).0,
         });
         Ok(())
     }
 
     /// A full mailbox gave this one up, as its agent declares.
-    fn dropped(&self, delivery: Box<Delivery>) {
+    fn dropped(&self, port: &Port, delivery: Delivery) {
         self.core.counters.dropped.fetch_add(1, Ordering::Relaxed);
         let failure = crate::model::Failure::new(
             crate::model::FailureCode::MAILBOX_FULL,
-            format!("the mailbox of `{}` is full", delivery.envelope.target),
+            format!("the mailbox of `{}` is full", port.id),
         );
-        delivery.asker.answer(Err(failure));
+        let (envelope, asker) = delivery.open(port);
+        asker.answer(Err(failure));
         self.dead_letter(DeadLetter {
             reason: "the mailbox was full".to_owned(),
-            envelope: delivery.envelope,
+            envelope,
         });
     }
 
@@ -210,15 +218,16 @@ impl Inner {
             if !room {
                 return Err(no_room(&port));
             }
+            let message_type = draft.message_type.clone();
             let (mut delivery, _) = Self::make(draft, route);
-            let stored = inner.settle_envelope(&mut delivery.envelope);
+            let stored = inner.encode(&mut delivery, &port.id, message_type);
             let stored = stored.inspect_err(|_| window.give_room_back())?;
-            let id = delivery.envelope.id;
-            let asker = std::mem::replace(&mut delivery.asker, Asker::nobody());
-            if delivery.envelope.meta.expects_reply {
+            let id = delivery.id();
+            let asker = std::mem::take(&mut delivery.asker);
+            if delivery.expects_reply {
                 window.expect(id, asker);
             }
-            let lane = delivery.envelope.meta.priority;
+            let lane = delivery.priority;
             let batch = batch.with(Op::InboxAppend {
                 agent: port.id.clone(),
                 lane,
@@ -239,11 +248,23 @@ impl Inner {
         })
     }
 
-    /// Gives an envelope its id and its bytes.
-    fn settle_envelope(&self, envelope: &mut Envelope) -> Result<bytes::Bytes, SendError> {
-        if envelope.id == NO_ID {
-            envelope.id = self.core.new_id();
+    /// Gives a message its id, and its bytes as an envelope.
+    fn encode(
+        &self,
+        delivery: &mut Delivery,
+        target: &AgentId,
+        message_type: MessageType,
+    ) -> Result<bytes::Bytes, SendError> {
+        if delivery.id() == NO_ID {
+            delivery.cover_mut().id = self.core.new_id();
         }
+        let mut envelope = delivery.take_envelope(target.clone(), message_type);
+        let stored = self.encode_envelope(&mut envelope);
+        delivery.payload = envelope.payload;
+        stored
+    }
+
+    fn encode_envelope(&self, envelope: &mut Envelope) -> Result<bytes::Bytes, SendError> {
         let bytes_max = self.core.options.payload_bytes_max;
         encode_envelope(envelope, &*self.core.clock, bytes_max).map_err(|error| match error {
             crate::model::RecordError::Payload(error) => error.into(),
@@ -270,12 +291,12 @@ impl Inner {
                     entries: INBOX_ENTRIES_MAX,
                 });
             }
-            let (mut delivery, _) = Self::make(draft, Route::default());
-            let envelope = inner.settle_envelope(&mut delivery.envelope)?;
+            let mut draft = draft;
+            let envelope = inner.encode(&mut draft.delivery, &target, draft.message_type)?;
             let batch = batch.with(Op::InboxAppend {
                 agent: target.clone(),
-                lane: delivery.envelope.meta.priority,
-                id: delivery.envelope.id,
+                lane: draft.delivery.priority,
+                id: draft.delivery.id(),
                 envelope,
             });
             inner.core.engine.commit(batch).await?;
@@ -289,10 +310,11 @@ impl Inner {
 
     /// Adds a message of a durable handler to the handler's batch.
     pub(super) fn plan_draft(&self, draft: Draft, batch: &mut Batch) -> Planned {
-        let sender = draft.letter.envelope.sender.clone();
+        let sender = draft.delivery.sender().clone();
         let port = self.resolve(&draft);
         let target = draft.to.id.clone();
-        let priority = draft.letter.envelope.meta.priority;
+        let message_type = draft.message_type.clone();
+        let priority = draft.delivery.priority;
         let direct = port.as_ref().and_then(|port| {
             let window = port.window.clone()?;
             let route = route(port, &draft).ok()?;
@@ -302,17 +324,18 @@ impl Inner {
             .as_ref()
             .map_or_else(Route::default, |(_, route)| *route);
         let (mut delivery, _) = Self::make(draft, route);
-        let stored = match self.settle_envelope(&mut delivery.envelope) {
+        let stored = match self.encode(&mut delivery, &target, message_type.clone()) {
             Ok(stored) => stored,
             Err(error) => {
                 if let Some((window, _)) = direct {
                     window.give_room_back();
                 }
-                return self.plan_dead(delivery.envelope, &error, batch);
+                let envelope = delivery.take_envelope(target, message_type);
+                return self.plan_dead(envelope, &error, batch);
             }
         };
         if let Some((window, _)) = direct {
-            let id = delivery.envelope.id;
+            let id = delivery.id();
             batch.push(Op::InboxAppend {
                 agent: target,
                 lane: priority,
@@ -339,7 +362,7 @@ impl Inner {
     /// A message that can't be encoded is a dead letter without its payload.
     fn plan_dead(&self, mut envelope: Envelope, error: &SendError, batch: &mut Batch) -> Planned {
         envelope.payload = Payload::empty();
-        let bytes = self.settle_envelope(&mut envelope).unwrap_or_default();
+        let bytes = self.encode_envelope(&mut envelope).unwrap_or_default();
         batch.push(Op::DeadPut {
             agent: envelope.target.clone(),
             id: envelope.id,
@@ -355,25 +378,23 @@ impl Inner {
 
 /// The handler that a message is for, if it may be asked in this way.
 fn route(port: &Port, draft: &Draft) -> Result<Route, SendError> {
-    let known = draft
-        .route
-        .or_else(|| port.route(&draft.letter.envelope.message_type));
+    let known = draft.route.or_else(|| port.route(&draft.message_type));
     let Some(route) = known else {
         return Err(SendError::UnknownMessageType {
             target: port.id.clone(),
-            message_type: draft.letter.envelope.message_type.clone(),
+            message_type: draft.message_type.clone(),
             handled: port.table.message_types(),
         });
     };
     let target = port.id.clone();
-    let message_type = draft.letter.envelope.message_type.clone();
-    if route.streams && draft.letter.asker.wants_reply() {
+    let message_type = draft.message_type.clone();
+    if route.streams && draft.delivery.asker.wants_reply() {
         return Err(SendError::AnswersByStream {
             target,
             message_type,
         });
     }
-    if !route.streams && draft.letter.asker.wants_stream() {
+    if !route.streams && draft.delivery.asker.wants_stream() {
         return Err(SendError::AnswersOnce {
             target,
             message_type,
@@ -395,15 +416,16 @@ fn no_room(port: &Port) -> SendError {
     }
 }
 
-fn full(mut delivery: Box<Delivery>) -> SendError {
-    delivery.asker = Asker::nobody();
-    SendError::MailboxFull(Box::new(delivery.envelope))
+fn full(port: &Port, delivery: Delivery) -> SendError {
+    let (envelope, asker) = delivery.open(port);
+    asker.disarm();
+    SendError::MailboxFull(Box::new(envelope))
 }
 
 /// A message on its way into an inbox, and what there is to do when it is in.
 struct Landing {
     window: Arc<Window>,
-    delivery: Box<Delivery>,
+    delivery: Delivery,
     lane: Priority,
     id: MessageId,
     stored: bytes::Bytes,

@@ -170,20 +170,11 @@ impl Host for Stage {
     fn send(&self, _: &Handle, mut draft: Draft) -> Sending {
         let mut state = self.state();
         let target = draft.to.id.clone();
-        let key = (
-            target.to_string(),
-            draft.letter.envelope.message_type.to_string(),
-        );
+        let key = (target.to_string(), draft.message_type.to_string());
         let answer = state.answers.get(&key).cloned();
         let asker = draft.take_asker();
-        let mut envelope = Envelope::new(
-            self.core.new_id(),
-            draft.letter.envelope.sender,
-            target.clone(),
-            draft.letter.envelope.message_type,
-            draft.letter.envelope.payload,
-        );
-        envelope.meta = draft.letter.envelope.meta;
+        draft.delivery.cover_mut().id = self.core.new_id();
+        let envelope = draft.into_envelope();
         let asks = asker.wants_reply() || asker.wants_stream();
         state.sent.push(envelope);
         match (asks, answer) {

@@ -231,11 +231,7 @@ struct Faults {
     drop_next: AtomicU32,
     parted: Mutex<BTreeSet<(String, String)>>,
     /// What was lost: its askers wait until their time is up, as they would for an answer that never comes.
-    #[expect(
-        clippy::vec_box,
-        reason = "a delivery stays where it is on its whole way: only its address moves"
-    )]
-    lost: Mutex<Vec<Box<Delivery>>>,
+    lost: Mutex<Vec<Delivery>>,
 }
 
 impl Faults {
@@ -257,8 +253,8 @@ impl Faults {
 }
 
 impl Intercept for Faults {
-    fn pass(&self, delivery: Box<Delivery>) -> Option<Box<Delivery>> {
-        if !self.is_lost(&delivery.envelope.sender, &delivery.envelope.target) {
+    fn pass(&self, target: &AgentId, delivery: Delivery) -> Option<Delivery> {
+        if !self.is_lost(delivery.sender(), target) {
             return Some(delivery);
         }
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
