@@ -29,20 +29,12 @@ pub(crate) async fn admit<A: Agent>(
 ) -> Option<Delivery> {
     let core = instance.host.core();
     let port = &instance.port;
-    if delivery.expects_reply && delivery.claim.is_none() && delivery.asker.is_gone() {
-        // Nobody waits for the answer any more: the work is not begun.
-        core.late_reply(&port.id);
-        return None;
-    }
-    let expired = delivery
-        .deadline
-        .is_some_and(|deadline| core.clock.now() >= deadline);
     let Some(window) = port.window.as_ref().filter(|_| delivery.claim.is_some()) else {
-        if expired {
-            expire(instance, delivery);
-            return None;
+        if is_worth(instance, &delivery) {
+            return Some(delivery);
         }
-        return Some(delivery);
+        turn_down(instance, delivery);
+        return None;
     };
     if window.has_doubts() {
         let mut hand = InHand::new(
@@ -56,6 +48,7 @@ pub(crate) async fn admit<A: Agent>(
     }
     let claim = delivery.claim.as_deref()?;
     let seen = window.has_seen(claim.id);
+    let expired = has_expired(instance, &delivery);
     if !expired && !seen && claim.attempts < port.declaration.max_attempts {
         window.mark(claim);
         return Some(delivery);
@@ -108,8 +101,23 @@ fn expired_failure(delivery: &Delivery, port: &Port) -> Failure {
     Failure::new(FailureCode::EXPIRED, text).lasting()
 }
 
-/// The message had its deadline, and no inbox knows of it.
-fn expire<A: Agent>(instance: &Instance<A>, delivery: Delivery) {
+fn has_expired<A: Agent>(instance: &Instance<A>, delivery: &Delivery) -> bool {
+    let deadline = delivery.deadline;
+    deadline.is_some_and(|deadline| instance.host.core().clock.now() >= deadline)
+}
+
+/// Whether a message that no inbox knows of is still worth handling: its deadline has not passed, and whoever asked waits.
+pub(crate) fn is_worth<A: Agent>(instance: &Instance<A>, delivery: &Delivery) -> bool {
+    !delivery.asker.is_gone() && !has_expired(instance, delivery)
+}
+
+/// Ends a message that is not worth handling.
+pub(crate) fn turn_down<A: Agent>(instance: &Instance<A>, delivery: Delivery) {
+    if delivery.asker.is_gone() {
+        // Nobody waits for the answer any more: the work is not begun.
+        instance.host.core().late_reply(&instance.port.id);
+        return;
+    }
     let failure = expired_failure(&delivery, &instance.port);
     let reason = failure.message.clone().into_owned();
     let (envelope, asker) = delivery.open(&instance.port);

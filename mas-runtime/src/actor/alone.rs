@@ -101,7 +101,7 @@ impl<A: Agent> Seat<A> {
         cover.message_type = Some(message_type);
         let pushed = port.slots[0]
             .mailbox
-            .push(delivery, port.declaration.overflow);
+            .push(&mut delivery, port.declaration.overflow);
         if !matches!(pushed, Pushed::Accepted) {
             return Err(Failure::permanent("the harness's mailbox is full"));
         }

@@ -468,7 +468,7 @@ impl<A> Context<A> {
         let port = host.port(&id);
         let to = Arc::new(Handle { host, id, port });
         let mut draft = Draft::new(to, Some(Arc::clone(&self.turn)));
-        draft.fault = fault;
+        draft.letter.fault = fault;
         draft
     }
 

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -23,14 +23,13 @@ pub(crate) enum Ran<T> {
 
 /// Runs `future` as part of `turn`: at most for `timeout`, with a warning at half of it.
 ///
-/// A future that is ready at once costs no timer.
+/// A future that is ready at once costs no timer. It is pinned where it was made: it is not moved in here.
 pub(crate) async fn run<T>(
     turn: Arc<Turn>,
-    future: impl Future<Output = T>,
+    mut future: Pin<&mut impl Future<Output = T>>,
     timeout: Duration,
     slow: impl Fn(&Turn, Duration),
 ) -> Ran<T> {
-    let mut future = pin!(future);
     let mut watchdog: Option<Watchdog> = None;
     let mut turn = Some(turn);
     poll_fn(|cx| {

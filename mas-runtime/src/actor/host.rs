@@ -18,7 +18,7 @@ use super::inbox::Window;
 use super::launch::Launch;
 use super::port::Port;
 use super::query::Query;
-use super::send::{Draft, Handle};
+use super::send::{Draft, Handle, Letter};
 use super::waiting::WaitGraph;
 use crate::model::limits::{EVENTS_MAX, PAYLOAD_BYTES_MAX, SHUTDOWN_GRACE};
 use crate::model::{AgentId, Clock, Entropy, Envelope, MessageId, Result};
@@ -39,8 +39,8 @@ pub(crate) trait Host: Send + Sync + fmt::Debug + 'static {
     /// Clock, chance, engine and events.
     fn core(&self) -> &Core;
 
-    /// Sends a message whose terms are settled.
-    fn send(&self, to: &Handle, draft: Draft) -> Sending;
+    /// Sends a message whose terms are settled, and leaves an empty one.
+    fn send(&self, to: &Handle, letter: &mut Letter) -> Sending;
 
     /// Whether the outbox of a durable agent can take one message more.
     fn outbox_has_room(&self, sender: &AgentId) -> bool;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -246,11 +247,23 @@ impl<A: Agent> Seated<A> {
         let agent = &mut seat.agent;
         let mut timeout = instance.port.declaration.timeout;
         let ran = if turn.starts {
-            guard::run(own, A::on_start(agent, &mut context), timeout, |_, _| ()).await
+            guard::run(
+                own,
+                pin!(A::on_start(agent, &mut context)),
+                timeout,
+                |_, _| (),
+            )
+            .await
         } else {
             // Nobody waits longer for the end of an agent.
             timeout = timeout.min(core.options.shutdown_grace);
-            guard::run(own, A::on_stop(agent, &mut context), timeout, |_, _| ()).await
+            guard::run(
+                own,
+                pin!(A::on_stop(agent, &mut context)),
+                timeout,
+                |_, _| (),
+            )
+            .await
         };
         let result = match ran {
             Ran::Done(result) => result,

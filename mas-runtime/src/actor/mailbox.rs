@@ -48,15 +48,15 @@ enum Waiting {
     Left,
 }
 
-/// What became of an envelope that was pushed.
+/// What became of a delivery that was pushed. It is gone from where it stood if it was accepted.
 pub(crate) enum Pushed {
     Accepted,
     /// Accepted, and this one, the oldest of its lane, had to go.
-    Displaced(Delivery),
-    /// There is no room: it comes back.
-    Full(Delivery),
-    /// The mailbox is closed: it comes back.
-    Closed(Delivery),
+    Displaced(Box<Delivery>),
+    /// There is no room.
+    Full,
+    /// The mailbox is closed.
+    Closed,
 }
 
 impl Mailbox {
@@ -74,25 +74,23 @@ impl Mailbox {
         }
     }
 
-    /// Puts an envelope in if its lane has room and nobody of its priority waits in line.
-    pub(crate) fn push(&self, delivery: Delivery, overflow: Overflow) -> Pushed {
+    /// Puts a delivery in if its lane has room and nobody of its priority waits in line.
+    pub(crate) fn push(&self, delivery: &mut Delivery, overflow: Overflow) -> Pushed {
         let priority = delivery.priority;
         let mut state = self.state();
         if state.closed {
-            drop(state);
-            return Pushed::Closed(delivery);
+            return Pushed::Closed;
         }
         let mut displaced = None;
         if state.lanes.lane_len(priority) >= self.capacity || state.has_line(priority) {
             if overflow != Overflow::DropOldest {
-                drop(state);
-                return Pushed::Full(delivery);
+                return Pushed::Full;
             }
             displaced = state.lanes.pop_lane(priority);
         }
-        state.lanes.push(priority, delivery);
+        state.lanes.push(priority, std::mem::take(delivery));
         self.ring(state);
-        displaced.map_or(Pushed::Accepted, Pushed::Displaced)
+        displaced.map_or(Pushed::Accepted, |old| Pushed::Displaced(Box::new(old)))
     }
 
     /// Puts an envelope in whatever the room: its number is bounded elsewhere. It comes back when the mailbox is closed.
@@ -113,6 +111,7 @@ impl Mailbox {
             mailbox: Arc::clone(self),
             delivery: Some(delivery),
             place: None,
+            looks: LOOKS_IN_LINE,
         }
     }
 
@@ -295,11 +294,17 @@ impl fmt::Debug for Mailbox {
     }
 }
 
+/// A sender in line lets others run this often and looks whether it is in, before it sleeps: a consumer at work soon lets it
+/// in, and waking a sender costs more.
+const LOOKS_IN_LINE: u32 = 64;
+
 /// A sender in line for room: ready when its envelope is in, or comes back because the mailbox closed.
 pub(crate) struct InLine {
     mailbox: Arc<Mailbox>,
     delivery: Option<Delivery>,
     place: Option<Arc<Place>>,
+    /// How often it still looks by itself before it has to be woken.
+    looks: u32,
 }
 
 impl Future for InLine {
@@ -314,8 +319,16 @@ impl Future for InLine {
         };
         let mut waiting = place.lock();
         match std::mem::replace(&mut *waiting, Waiting::Left) {
-            Waiting::InLine(delivery, _) => {
-                *waiting = Waiting::InLine(delivery, Some(cx.waker().clone()));
+            Waiting::InLine(delivery, waker) => {
+                let waker = match self.looks.checked_sub(1) {
+                    Some(left) => {
+                        self.looks = left;
+                        cx.waker().wake_by_ref();
+                        waker
+                    }
+                    None => Some(cx.waker().clone()),
+                };
+                *waiting = Waiting::InLine(delivery, waker);
                 Poll::Pending
             }
             Waiting::Taken | Waiting::Left => Poll::Ready(Ok(())),
@@ -325,11 +338,6 @@ impl Future for InLine {
 }
 
 impl InLine {
-    /// Leaves before it has entered: the delivery comes back.
-    pub(crate) fn leave(mut self) -> Option<Delivery> {
-        self.delivery.take()
-    }
-
     /// The first poll: room may have come up meanwhile.
     fn enter(&mut self, delivery: Delivery, cx: &Context<'_>) -> Poll<Result<(), Delivery>> {
         let priority = delivery.priority;
@@ -342,7 +350,8 @@ impl InLine {
             self.mailbox.ring(state);
             return Poll::Ready(Ok(()));
         }
-        let waiting = Waiting::InLine(delivery, Some(cx.waker().clone()));
+        let waiting = Waiting::InLine(delivery, None);
+        cx.waker().wake_by_ref();
         let place = Arc::new(Place(Mutex::new(waiting)));
         state.line.push_back((priority, Arc::clone(&place)));
         drop(state);

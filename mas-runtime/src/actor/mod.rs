@@ -86,10 +86,11 @@ pub(crate) use delivery::Delivery;
 pub(crate) use host::{Boxed, Core, DeadLetter, Host, Intercept, Options, Planned, Sending, Trace};
 pub(crate) use inbox::{Claim, Window};
 pub(crate) use launch::{Launch, Source, Start, furnish, spawning};
+pub(crate) use mailbox::Mailbox;
 #[cfg(any(test, feature = "testkit"))]
 pub(crate) use port::Slot;
 pub(crate) use port::{Delivered, Port};
-pub(crate) use send::{Draft, Handle};
+pub(crate) use send::{Draft, Handle, Letter};
 pub(crate) use supervisor::Supervisor;
 pub(crate) use to_its_end::ToItsEnd;
 pub(crate) use turn::{NO_ID, Turn};

@@ -12,7 +12,7 @@ use super::agent::{Declaration, HandlerTable, Overflow, Route};
 use super::delivery::Delivery;
 use super::event::EndReason;
 use super::inbox::Window;
-use super::mailbox::{InLine, Mailbox, Pushed};
+use super::mailbox::{Mailbox, Pushed};
 use super::supervisor::Member;
 use super::timers::Timers;
 use crate::model::{AgentId, Moment};
@@ -61,17 +61,15 @@ pub(crate) enum Order {
     Stop,
 }
 
-/// What became of an envelope at the door.
-pub(crate) enum Delivered {
+/// What became of a delivery at the door. It is gone from where it stood if it was accepted or dropped.
+pub(crate) enum Delivered<'a> {
     Accepted,
-    /// The sender has to wait for room.
-    Wait(InLine),
-    /// There is no room, and the target does not let senders wait: it comes back.
-    Refused(Delivery),
+    /// There is no room.
+    Full(&'a Arc<Mailbox>),
     /// This one had to go.
-    Dropped(Delivery),
-    /// Every instance is closed: it comes back.
-    Closed(Delivery),
+    Dropped(Box<Delivery>),
+    /// Every instance is closed.
+    Closed,
 }
 
 impl Port {
@@ -116,19 +114,18 @@ impl Port {
         self.table.route(message_type)
     }
 
-    /// Hands an envelope to an instance.
-    pub(crate) fn deliver(&self, delivery: Delivery, may_wait: bool) -> Delivered {
+    /// Hands a delivery to an instance.
+    pub(crate) fn deliver(&self, delivery: &mut Delivery) -> Delivered<'_> {
         let mailbox = self.choose();
         let overflow = self.declaration.overflow;
         match mailbox.push(delivery, overflow) {
             Pushed::Accepted => Delivered::Accepted,
             Pushed::Displaced(old) => Delivered::Dropped(old),
-            Pushed::Closed(delivery) => Delivered::Closed(delivery),
-            Pushed::Full(delivery) => match overflow {
-                Overflow::DropNewest => Delivered::Dropped(delivery),
-                Overflow::Wait if may_wait => Delivered::Wait(mailbox.wait(delivery)),
-                _ => Delivered::Refused(delivery),
-            },
+            Pushed::Closed => Delivered::Closed,
+            Pushed::Full if overflow == Overflow::DropNewest => {
+                Delivered::Dropped(Box::new(std::mem::take(delivery)))
+            }
+            Pushed::Full => Delivered::Full(mailbox),
         }
     }
 

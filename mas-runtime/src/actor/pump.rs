@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -27,8 +27,12 @@ use super::turn::{Cause, Turn};
 use crate::model::limits::{ALONE_WAIT_MAX, BATCH_MAX, CONFLICTS_MAX, TURNS_BEFORE_YIELD};
 use crate::model::{Failure, FailureCode, Payload};
 
-/// How often a pump that finds nothing lets others run before it sleeps: waking it costs more than that.
-const YIELDS_BEFORE_SLEEP: u32 = 2;
+/// A pump that finds nothing lets others run before it sleeps, since waking it costs more than that: once for this many
+/// messages that it has handled since it woke, so that waiting costs a small share of the work.
+const TURNS_PER_YIELD: u32 = 16;
+
+/// It does so no more often than this.
+const YIELDS_BEFORE_SLEEP: u32 = 64;
 
 /// Why an actor stops pumping.
 #[derive(Debug)]
@@ -43,8 +47,8 @@ type Running<'a> = Pin<Box<dyn Future<Output = Result<(), LastCrash>> + Send + '
 
 /// Runs handlers until nothing waits, or the instance must end.
 pub(crate) async fn run<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A>) -> Exit {
-    let mut turns = 0;
-    let mut idle = 0;
+    let mut turns: u32 = 0;
+    let mut yields: u32 = 0;
     loop {
         if let Some(exit) = ordered(instance) {
             return exit;
@@ -52,9 +56,9 @@ pub(crate) async fn run<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A
         if seat.batch.is_empty() {
             refill(instance, &mut seat.batch);
         }
-        let Some(delivery) = seat.batch.pop_front() else {
-            if idle < YIELDS_BEFORE_SLEEP {
-                idle += 1;
+        let Some(next) = seat.batch.front() else {
+            if yields > 0 {
+                yields -= 1;
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -66,17 +70,21 @@ pub(crate) async fn run<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A
             wake.rise();
             continue;
         };
-        idle = 0;
-        let ran = if delivery.route.exclusive {
-            alone(instance, seat, delivery).await
+        let ran = if !next.route.exclusive {
+            side_by_side(instance, seat).await
+        } else if keeps_nothing(instance, next) {
+            quick_turn(instance, seat).await
         } else {
-            side_by_side(instance, seat, delivery).await
+            alone(instance, seat).await
         };
         if let Err(crash) = ran {
             return Exit::Crash(crash);
         }
-        turns += 1;
-        if turns % TURNS_BEFORE_YIELD == 0 {
+        turns = turns.wrapping_add(1);
+        if turns.is_multiple_of(TURNS_PER_YIELD) && yields < YIELDS_BEFORE_SLEEP {
+            yields += 1;
+        }
+        if turns.is_multiple_of(TURNS_BEFORE_YIELD) {
             tokio::task::yield_now().await;
         }
     }
@@ -106,22 +114,12 @@ fn ordered<A: Agent>(instance: &Instance<A>) -> Option<Exit> {
     }
 }
 
-/// Runs one `&mut self` handler.
-async fn alone<A: Agent>(
-    instance: &Arc<Instance<A>>,
-    seat: &mut Seat<A>,
-    mut delivery: Delivery,
-) -> Result<(), LastCrash> {
-    if admit::needs_admission(&delivery) {
-        delivery = match admit::admit(instance, delivery).await {
-            Some(admitted) => admitted,
-            None => return Ok(()),
-        };
-    }
-    if keeps_nothing(instance, &delivery) {
-        return quick_turn(instance, seat, delivery).await;
-    }
-    let mut next = Some(delivery);
+/// Runs one `&mut self` handler of an agent that keeps something.
+async fn alone<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A>) -> Result<(), LastCrash> {
+    let mut next = match seat.batch.pop_front() {
+        Some(delivery) => admit::admit(instance, delivery).await,
+        None => None,
+    };
     while let Some(delivery) = next {
         next = kept_turn(instance, seat, delivery).await?;
     }
@@ -137,17 +135,27 @@ fn keeps_nothing<A: Agent>(instance: &Instance<A>, delivery: &Delivery) -> bool 
 async fn quick_turn<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
-    delivery: Delivery,
 ) -> Result<(), LastCrash> {
+    let Some(delivery) = seat.batch.front_mut() else {
+        return Ok(());
+    };
+    if delivery.deadline.is_some() && !admit::is_worth(instance, delivery) {
+        if let Some(delivery) = seat.batch.pop_front() {
+            admit::turn_down(instance, delivery);
+        }
+        return Ok(());
+    }
     let route = delivery.route;
-    let (cause, asker, payload) = strip(delivery);
+    let asker = std::mem::take(&mut delivery.asker);
     let message = Message::new(
-        payload,
+        std::mem::take(&mut delivery.payload),
         asker.wants_reply(),
         asker.sink(),
         instance.port.declaration.timeout,
     );
-    let ran = run_exclusive(instance, seat, cause, false, route, message).await;
+    let cause = seat.batch.pop_front().map(Cause::of).unwrap_or_default();
+    prepare(instance, seat, cause, false);
+    let ran = run_prepared(instance, seat, route, message).await;
     let draft = seat.context.take_draft();
     let turn = &*seat.context.turn;
     let (outcome, crash) = judge(instance, turn, ran);
@@ -205,18 +213,6 @@ fn after(crash: Option<LastCrash>, settled: Settled) -> Result<Option<Delivery>,
     }
 }
 
-async fn run_exclusive<A: Agent>(
-    instance: &Arc<Instance<A>>,
-    seat: &mut Seat<A>,
-    cause: Cause,
-    stages: bool,
-    route: Route,
-    message: Message,
-) -> Ran<Reply> {
-    prepare(instance, seat, cause, stages);
-    run_prepared(instance, seat, route, message).await
-}
-
 /// How long a handler may run. A stream may for as long as its asker listens: the message's own stall time watches it.
 fn timeout_of<A: Agent>(instance: &Instance<A>, route: Route) -> Duration {
     if route.streams {
@@ -233,7 +229,7 @@ fn prepare<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A>, cause: Cau
         turn.reset(cause, stages);
     } else {
         // Something of the turn before lives on, in a task that its handler spawned, for one.
-        let mut turn = instance.new_turn(Cause::nothing());
+        let mut turn = instance.new_turn(Cause::default());
         turn.reset(cause, stages);
         context.turn = Arc::new(turn);
     }
@@ -251,7 +247,7 @@ async fn run_prepared<A: Agent>(
     let slow = |turn: &Turn, after| settle::slow(instance, turn, after);
     let turn = Arc::clone(&context.turn);
     // Called when it is polled: a trait written by hand may do its work in the call.
-    let handler = async { A::handle_exclusive(agent, route.handler, message, context).await };
+    let handler = pin!(async { A::handle_exclusive(agent, route.handler, message, context).await });
     guard::run(turn, handler, timeout, slow).await
 }
 
@@ -306,13 +302,12 @@ fn judge<A: Agent>(
 async fn side_by_side<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
-    first: Delivery,
 ) -> Result<(), LastCrash> {
     let Seat { agent, batch, .. } = seat;
     let agent: &A = agent;
     let limit = instance.port.declaration.concurrency;
     let mut running: FuturesUnordered<Running<'_>> = FuturesUnordered::new();
-    let mut next = Some(first);
+    let mut next = batch.pop_front();
     let mut crash = None;
     let mut turns = 0;
     loop {
@@ -434,7 +429,7 @@ async fn run_shared<A: Agent>(
     route: Route,
     message: Message,
 ) -> (Arc<Turn>, Ran<Reply>) {
-    let mut turn = instance.new_turn(Cause::nothing());
+    let mut turn = instance.new_turn(Cause::default());
     turn.reset(cause, hand.as_ref().is_some_and(|hand| hand.stages()));
     let context = instance.new_context(turn);
     let turn = Arc::clone(&context.turn);
@@ -444,7 +439,7 @@ async fn run_shared<A: Agent>(
     trace(instance, &turn);
     let timeout = timeout_of(instance, route);
     let slow = |turn: &Turn, after| settle::slow(instance, turn, after);
-    let handler = async { A::handle_shared(agent, route.handler, message, &context).await };
+    let handler = pin!(async { A::handle_shared(agent, route.handler, message, &context).await });
     let ran = guard::run(Arc::clone(&turn), handler, timeout, slow).await;
     (turn, ran)
 }

@@ -35,6 +35,12 @@ pub(crate) struct Handle {
 /// A message that is not sent yet, with its terms.
 pub(crate) struct Draft {
     pub(crate) to: Arc<Handle>,
+    pub(crate) letter: Letter,
+}
+
+/// A message that is not sent yet, without its address. It is sent from where it stands: only what is delivered is moved,
+/// once, into the mailbox.
+pub(crate) struct Letter {
     /// What will be delivered, but for its type.
     pub(crate) delivery: Delivery,
     pub(crate) message_type: MessageType,
@@ -47,25 +53,34 @@ pub(crate) struct Draft {
     pub(crate) fault: Option<Box<SendError>>,
 }
 
-impl Draft {
-    /// A message without content, sent by the handler whose turn it is, if any.
-    pub(crate) fn new(to: Arc<Handle>, turn: Option<Arc<Turn>>) -> Self {
+impl Default for Letter {
+    fn default() -> Self {
         Self {
-            to,
             delivery: Delivery::default(),
             message_type: MessageType::declared("-"),
             route: None,
             try_now: false,
-            turn,
+            turn: None,
             fault: None,
         }
+    }
+}
+
+impl Draft {
+    /// A message without content, sent by the handler whose turn it is, if any.
+    pub(crate) fn new(to: Arc<Handle>, turn: Option<Arc<Turn>>) -> Self {
+        let letter = Letter {
+            turn,
+            ..Letter::default()
+        };
+        Self { to, letter }
     }
 
     /// A message that was an envelope before.
     pub(crate) fn of(to: Arc<Handle>, envelope: Envelope) -> Self {
         let mut draft = Self::new(to, None);
-        draft.message_type = envelope.message_type.clone();
-        draft.delivery = Delivery::of(envelope, Route::default());
+        draft.letter.message_type = envelope.message_type.clone();
+        draft.letter.delivery = Delivery::of(envelope, Route::default());
         draft
     }
 
@@ -76,12 +91,12 @@ impl Draft {
         payload: &P,
     ) -> Self {
         match MessageType::new(message_type) {
-            Ok(message_type) => self.message_type = message_type,
-            Err(error) => self.fault = Some(Box::new(error.into())),
+            Ok(message_type) => self.letter.message_type = message_type,
+            Err(error) => self.letter.fault = Some(Box::new(error.into())),
         }
         match Payload::encode(payload) {
-            Ok(payload) => self.delivery.payload = payload,
-            Err(error) => self.fault = Some(Box::new(error.into())),
+            Ok(payload) => self.letter.delivery.payload = payload,
+            Err(error) => self.letter.fault = Some(Box::new(error.into())),
         }
         self
     }
@@ -93,46 +108,41 @@ impl Draft {
         message_type: &'static str,
         payload: Payload,
     ) -> Self {
-        self.message_type = MessageType::declared(message_type);
-        self.delivery.payload = payload;
+        self.letter.message_type = MessageType::declared(message_type);
+        self.letter.delivery.payload = payload;
         // Behind the id may be another type of agent, or none here: then the message type decides.
         let port = self.to.port.as_ref();
-        self.route = port
+        self.letter.route = port
             .filter(|port| port.agent_type == TypeId::of::<A>())
             .and_then(|port| port.table.at(handler));
         self
     }
 
-    /// Takes who waits for the answer out of it.
-    #[cfg(any(test, feature = "testkit"))]
-    pub(crate) fn take_asker(&mut self) -> Asker {
-        std::mem::take(&mut self.delivery.asker)
-    }
-
     /// Inherits what the handler that sends it has, and checks what can be checked here.
     fn prepare(&mut self) -> Result<(), SendError> {
-        if let Some(fault) = self.fault.take() {
+        if let Some(fault) = self.letter.fault.take() {
             return Err(*fault);
         }
-        let Some(turn) = &self.turn else {
+        let Some(turn) = &self.letter.turn else {
             return Ok(());
         };
-        turn.inherit(&mut self.delivery)
+        turn.inherit(&mut self.letter.delivery)
     }
 
     /// Sends it, or stages it with the handler that it belongs to.
-    fn send(mut self) -> Sending {
+    fn send(&mut self) -> Sending {
         if let Err(error) = self.prepare() {
             return Sending::Done(Err(error));
         }
-        let staged = self.turn.as_ref().is_some_and(|turn| turn.stages)
-            && !self.delivery.asker.wants_reply()
-            && !self.delivery.asker.wants_stream();
-        if staged && let Some(turn) = self.turn.take() {
-            return Sending::Done(self.stage(&turn));
+        let staged = self.letter.turn.as_ref().is_some_and(|turn| turn.stages)
+            && !self.letter.delivery.asker.wants_reply()
+            && !self.letter.delivery.asker.wants_stream();
+        if staged && let Some(turn) = self.letter.turn.take() {
+            let to = Arc::clone(&self.to);
+            let letter = std::mem::take(&mut self.letter);
+            return Sending::Done(Self { to, letter }.stage(&turn));
         }
-        let to = Arc::clone(&self.to);
-        to.host.send(&to, self)
+        self.to.host.send(&self.to, &mut self.letter)
     }
 }
 
@@ -140,7 +150,9 @@ impl Draft {
     /// The envelope that it would have been.
     pub(crate) fn into_envelope(mut self) -> Envelope {
         let target = self.to.id.clone();
-        self.delivery.take_envelope(target, self.message_type)
+        self.letter
+            .delivery
+            .take_envelope(target, self.letter.message_type)
     }
 
     /// Keeps it with the durable handler that sends it, until that commits.
@@ -148,13 +160,13 @@ impl Draft {
         let host = &self.to.host;
         // It is stored as bytes: what is wrong with them is the handler's to hear.
         let bytes_max = host.core().options.payload_bytes_max;
-        self.delivery.payload.settle(bytes_max)?;
+        self.letter.delivery.payload.settle(bytes_max)?;
         if let Some(port) = host.port(&self.to.id)
-            && port.route(&self.message_type).is_none()
+            && port.route(&self.letter.message_type).is_none()
         {
             return Err(SendError::UnknownMessageType {
                 target: self.to.id.clone(),
-                message_type: self.message_type,
+                message_type: self.letter.message_type,
                 handled: port.table.message_types(),
             });
         }
@@ -179,7 +191,7 @@ impl fmt::Debug for Draft {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Draft")
             .field("target", &self.to.id)
-            .field("message_type", &self.message_type)
+            .field("message_type", &self.letter.message_type)
             .finish_non_exhaustive()
     }
 }
@@ -191,7 +203,7 @@ macro_rules! options {
         #[must_use = "nothing is sent before it is awaited"]
         pub fn priority(mut self, priority: Priority) -> Self {
             if let Some(draft) = self.draft_mut() {
-                draft.delivery.priority = priority;
+                draft.letter.delivery.priority = priority;
             }
             self
         }
@@ -201,7 +213,7 @@ macro_rules! options {
         pub fn deadline(mut self, after: Duration) -> Self {
             if let Some(draft) = self.draft_mut() {
                 let at = draft.to.host.core().clock.now() + after;
-                draft.delivery.deadline = earlier(draft.delivery.deadline, Some(at));
+                draft.letter.delivery.deadline = earlier(draft.letter.delivery.deadline, Some(at));
             }
             self
         }
@@ -210,7 +222,7 @@ macro_rules! options {
         #[must_use = "nothing is sent before it is awaited"]
         pub fn try_now(mut self) -> Self {
             if let Some(draft) = self.draft_mut() {
-                draft.try_now = true;
+                draft.letter.try_now = true;
             }
             self
         }
@@ -257,33 +269,36 @@ impl Future for Tell {
     type Output = Result<(), SendError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            match std::mem::replace(&mut self.0, TellState::Done) {
-                TellState::Draft(draft, timeout) => match draft.send() {
-                    Sending::Done(done) => return Poll::Ready(done),
-                    Sending::Wait(wait) => {
-                        let wait = match timeout {
-                            None => wait,
-                            Some(timeout) => Box::pin(async move {
-                                tokio::time::timeout(timeout, wait)
-                                    .await
-                                    .unwrap_or(Err(SendError::Expired))
-                            }),
-                        };
-                        self.0 = TellState::Sending(wait);
-                    }
-                },
-                TellState::Sending(mut wait) => {
-                    let poll = wait.as_mut().poll(cx);
-                    if poll.is_pending() {
-                        self.0 = TellState::Sending(wait);
-                    }
-                    return poll;
+        if let TellState::Draft(draft, timeout) = &mut self.0 {
+            match draft.send() {
+                Sending::Done(done) => {
+                    self.0 = TellState::Done;
+                    return Poll::Ready(done);
                 }
-                TellState::Done => return Poll::Pending,
+                Sending::Wait(wait) => self.0 = TellState::Sending(within(wait, *timeout)),
             }
         }
+        let TellState::Sending(wait) = &mut self.0 else {
+            return Poll::Pending;
+        };
+        let done = std::task::ready!(wait.as_mut().poll(cx));
+        self.0 = TellState::Done;
+        Poll::Ready(done)
     }
+}
+
+/// Gives up waiting after this long, if that is said.
+fn within(
+    wait: Boxed<'static, Result<(), SendError>>,
+    timeout: Option<Duration>,
+) -> Boxed<'static, Result<(), SendError>> {
+    let Some(timeout) = timeout else {
+        return wait;
+    };
+    Box::pin(async move {
+        let waited = tokio::time::timeout(timeout, wait).await;
+        waited.unwrap_or(Err(SendError::Expired))
+    })
 }
 
 /// A message whose one reply is waited for. Awaiting it sends it.
@@ -341,17 +356,27 @@ impl<W> AskState<W> {
             return Ok(());
         };
         let now = draft.to.host.core().clock.now();
-        draft.delivery.deadline = earlier(draft.delivery.deadline, Some(now + timeout));
-        draft.delivery.expects_reply = true;
+        draft.letter.delivery.deadline =
+            earlier(draft.letter.delivery.deadline, Some(now + timeout));
+        draft.letter.delivery.expects_reply = true;
         // What the handler inherited may be shorter than its own patience.
-        let inherited = draft.turn.as_ref().and_then(|turn| turn.cause.deadline);
+        let inherited = draft
+            .letter
+            .turn
+            .as_ref()
+            .and_then(|turn| turn.cause.deadline);
         let timeout = inherited.map_or(timeout, |at| timeout.min(at.since(now)));
-        if let Some(id) = draft.turn.as_ref().and_then(|turn| turn.next_ask_id()) {
-            draft.delivery.cover_mut().id = id;
+        if let Some(id) = draft
+            .letter
+            .turn
+            .as_ref()
+            .and_then(|turn| turn.next_ask_id())
+        {
+            draft.letter.delivery.cover_mut().id = id;
         }
         let wait = open_wait(&draft)?;
         let (asker, answer) = channel();
-        draft.delivery.asker = asker;
+        draft.letter.delivery.asker = asker;
         let pending = Box::new(Pending {
             answer,
             timer: Box::pin(tokio::time::sleep(timeout)),
@@ -398,16 +423,16 @@ impl<W> Pending<W> {
 
 /// Notes who waits for whom when a handler asks.
 fn open_wait(draft: &Draft) -> Result<Option<OpenWait>, AskError> {
-    let Some(turn) = &draft.turn else {
+    let Some(turn) = &draft.letter.turn else {
         return Ok(None);
     };
-    let needs = match draft.route {
+    let needs = match draft.letter.route {
         Some(route) => Some(route),
         None => draft
             .to
             .host
             .port(&draft.to.id)
-            .and_then(|port| port.route(&draft.message_type)),
+            .and_then(|port| port.route(&draft.letter.message_type)),
     };
     let own = draft.to.host.port(turn.agent());
     let asking = Asking {

@@ -52,7 +52,7 @@ impl Effects {
         let share = turn.budget_left() / u32::try_from(book.sends.len().max(1)).unwrap_or(u32::MAX);
         let mut planned = Vec::with_capacity(book.sends.len());
         for mut send in book.sends {
-            let cover = send.delivery.cover_mut();
+            let cover = send.letter.delivery.cover_mut();
             cover.budget = share;
             cover.pool = None;
             planned.push(instance.host.plan(send, &mut batch));

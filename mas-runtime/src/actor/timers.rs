@@ -187,9 +187,8 @@ impl Timers {
     }
 
     async fn fire(&self, record: &Record) {
-        let draft = self.message(record);
-        let to = Arc::clone(&draft.to);
-        match self.host.send(&to, draft) {
+        let mut draft = self.message(record);
+        match self.host.send(&draft.to, &mut draft.letter) {
             Sending::Done(Ok(())) => {}
             Sending::Done(Err(error)) => {
                 tracing::warn!(agent = %self.agent, %error, "a timer's message was not sent");
@@ -219,7 +218,7 @@ impl Timers {
         let mut tries = 0;
         loop {
             let mut draft = self.message(record);
-            draft.delivery.cover_mut().id = id;
+            draft.letter.delivery.cover_mut().id = id;
             let batch = Batch::new().with(change.clone());
             match self.host.append(draft, batch).await {
                 Ok(()) => return,
@@ -280,9 +279,10 @@ impl Timers {
             port: self.host.port(&self.agent),
         });
         let mut draft = Draft::new(to, None);
-        draft.delivery.cover_mut().sender = self.agent.clone();
-        draft.message_type = record.message_type.clone();
-        draft.delivery.payload = Payload::encoded(Codec::MessagePack, record.payload.clone());
+        draft.letter.delivery.cover_mut().sender = self.agent.clone();
+        draft.letter.message_type = record.message_type.clone();
+        draft.letter.delivery.payload =
+            Payload::encoded(Codec::MessagePack, record.payload.clone());
         draft
     }
 

@@ -53,7 +53,7 @@ struct Notes {
 }
 
 /// What a handler inherits from the message that it handles: the delivery itself, without its payload.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Cause(Delivery);
 
 impl Cause {
@@ -62,14 +62,9 @@ impl Cause {
         Self(delivery)
     }
 
-    /// Nothing yet.
-    pub(crate) fn nothing() -> Self {
-        Self(Delivery::default())
-    }
-
     /// What `#[on_start]` and `#[on_stop]` run for.
     pub(crate) fn lifecycle(name: &'static str) -> Self {
-        let mut cause = Self::nothing();
+        let mut cause = Self::default();
         cause.0.route.exclusive = true;
         cause.0.cover_mut().message_type = Some(MessageType::declared(name));
         cause
@@ -308,7 +303,7 @@ impl Turn {
 
     /// Keeps a message, whose payload is encoded, until the turn commits.
     pub(crate) fn stage(&self, draft: Draft) -> Result<(), SendError> {
-        let bytes = draft.delivery.payload.encoded_len().unwrap_or(0);
+        let bytes = draft.letter.delivery.payload.encoded_len().unwrap_or(0);
         let staged = self.note(|book| {
             if book.staged_bytes + bytes > STAGED_BYTES_MAX {
                 return Err(SendError::TooMuchStaged {

@@ -284,12 +284,11 @@ impl DeadLetters {
             id: envelope.target,
         });
         let mut draft = Draft::new(to, None);
-        draft.delivery.cover_mut().sender = envelope.sender;
-        draft.delivery.payload = envelope.payload;
-        draft.delivery.priority = envelope.meta.priority;
-        draft.message_type = envelope.message_type;
-        let to = Arc::clone(&draft.to);
-        match self.inner.send(&to, draft) {
+        draft.letter.delivery.cover_mut().sender = envelope.sender;
+        draft.letter.delivery.payload = envelope.payload;
+        draft.letter.delivery.priority = envelope.meta.priority;
+        draft.letter.message_type = envelope.message_type;
+        match self.inner.send(&draft.to, &mut draft.letter) {
             Sending::Done(done) => done?,
             Sending::Wait(wait) => wait.await?,
         }

@@ -216,10 +216,10 @@ impl Inner {
             port: self.port(watcher),
         });
         let mut draft = Draft::new(to, None);
-        draft.delivery.cover_mut().sender = watched.clone();
+        draft.letter.delivery.cover_mut().sender = watched.clone();
         let ended = Ended::new(watched.clone(), said.is_some(), said);
-        let to = Arc::clone(&draft.to);
-        match self.send_draft(&to, draft.by_type(ENDED, &ended)) {
+        let mut draft = draft.by_type(ENDED, &ended);
+        match self.send_letter(&draft.to, &mut draft.letter) {
             Sending::Done(Ok(())) => {}
             Sending::Done(Err(error)) => {
                 tracing::warn!(%watcher, %watched, %error, "a watcher could not be told");

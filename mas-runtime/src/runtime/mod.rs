@@ -35,8 +35,8 @@ use self::registry::Registry;
 use self::topics::Topics;
 use crate::actor::{
     Agent, AgentRecord, AgentRef, Boxed, Core, DeadLetter, Draft, EndReason, Event, Handle,
-    HandlerTable, Host, Launch, Planned, Port, Query, Route, SendError, Sending, Source, Spawn,
-    SpawnError, Start, Supervisor, Tell, Turn, spawning,
+    HandlerTable, Host, Launch, Letter, Planned, Port, Query, Route, SendError, Sending, Source,
+    Spawn, SpawnError, Start, Supervisor, Tell, Turn, spawning,
 };
 use crate::model::{AgentId, Result, RuntimeId};
 use crate::store::Batch;
@@ -339,8 +339,8 @@ impl Host for Inner {
         &self.core
     }
 
-    fn send(&self, to: &Handle, draft: Draft) -> Sending {
-        self.send_draft(to, draft)
+    fn send(&self, to: &Handle, letter: &mut Letter) -> Sending {
+        self.send_letter(to, letter)
     }
 
     fn outbox_has_room(&self, sender: &AgentId) -> bool {
@@ -370,22 +370,22 @@ impl Host for Inner {
     fn append(&self, draft: Draft, batch: Batch) -> Boxed<'static, Result<(), SendError>> {
         let id = draft.to.id.clone();
         match self.port(&id) {
-            Some(port) => match (&port.window, port.route(&draft.message_type)) {
+            Some(port) => match (&port.window, port.route(&draft.letter.message_type)) {
                 (Some(window), Some(route)) => {
                     let window = Arc::clone(window);
-                    self.append_to(window, Arc::clone(&port), route, draft, batch)
+                    self.append_to(window, Arc::clone(&port), route, draft.letter, batch)
                 }
                 (Some(_), None) => {
                     let error = SendError::UnknownMessageType {
                         target: id,
-                        message_type: draft.message_type,
+                        message_type: draft.letter.message_type,
                         handled: port.table.message_types(),
                     };
                     Box::pin(std::future::ready(Err(error)))
                 }
                 (None, _) => Box::pin(std::future::ready(Err(SendError::Stopped { target: id }))),
             },
-            None => self.append_unattended(draft, batch),
+            None => self.append_unattended(id, draft.letter, batch),
         }
     }
 

@@ -259,7 +259,7 @@ async fn send(
         bury(inner, sender, entry, Some(envelope), reason).await;
         return Ok(());
     }
-    let draft = draft_of(inner, envelope);
+    let mut draft = draft_of(inner, envelope);
     if kept {
         let batch = Batch::new().with(remove);
         return match Arc::clone(inner).append(draft, batch).await {
@@ -270,8 +270,7 @@ async fn send(
             Err(error) => lasting(inner, sender, entry, &target, error).await,
         };
     }
-    let to = Arc::clone(&draft.to);
-    let handed = match inner.send(&to, draft) {
+    let handed = match inner.send(&draft.to, &mut draft.letter) {
         Sending::Done(done) => done,
         Sending::Wait(wait) => wait.await,
     };
@@ -339,7 +338,7 @@ fn draft_of(inner: &Arc<Inner>, envelope: Envelope) -> Draft {
     });
     let mut draft = Draft::of(to, envelope);
     // A target without room holds up its own entries only.
-    draft.try_now = true;
+    draft.letter.try_now = true;
     draft
 }
 

@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 
 use super::Inner;
 use crate::actor::{
-    Boxed, DeadLetter, Delivered, Delivery, Draft, EndReason, Handle, Host, NO_ID, Planned, Port,
-    Route, SendError, Sending, ToItsEnd, Window,
+    Boxed, DeadLetter, Delivered, Delivery, Draft, EndReason, Handle, Host, Letter, Mailbox, NO_ID,
+    Overflow, Planned, Port, Route, SendError, Sending, ToItsEnd, Window,
 };
 use crate::model::limits::INBOX_ENTRIES_MAX;
 use crate::model::{
@@ -19,44 +19,45 @@ use crate::store::{Batch, CommitError, Committed, Op};
 
 impl Inner {
     /// Sends one message, whose terms are settled, on its way.
-    pub(super) fn send_draft(&self, to: &Handle, draft: Draft) -> Sending {
+    pub(super) fn send_letter(&self, to: &Handle, letter: &mut Letter) -> Sending {
         if !self.open.load(Ordering::Acquire) {
             return Sending::Done(Err(SendError::ShutDown));
         }
-        if let Err(error) = self.check_size(&draft.delivery.payload) {
+        if let Err(error) = self.check_size(&letter.delivery.payload) {
             return Sending::Done(Err(error));
         }
         // The port is borrowed from the ref: all senders share its count of references.
         match &to.port {
-            Some(port) if !port.has_ended() => self.send_to(port, draft),
+            Some(port) if !port.has_ended() => self.send_to(port, letter),
             _ => match self.port(&to.id) {
-                Some(port) => self.send_to(&port, draft),
-                None => self.to_nobody(draft),
+                Some(port) => self.send_to(&port, letter),
+                None => self.to_nobody(to, std::mem::take(letter)),
             },
         }
     }
 
-    fn send_to(&self, port: &Arc<Port>, draft: Draft) -> Sending {
-        let route = match route(port, &draft) {
+    fn send_to(&self, port: &Arc<Port>, letter: &mut Letter) -> Sending {
+        let route = match route(port, letter) {
             Ok(route) => route,
             Err(error) => return Sending::Done(Err(error)),
         };
         match &port.window {
-            None => self.carry(port, draft, route),
+            None => self.carry(port, letter, route),
             Some(window) => {
                 let (window, port) = (Arc::clone(window), Arc::clone(port));
-                Sending::Wait(self.append_to(window, port, route, draft, Batch::new()))
+                let letter = std::mem::take(letter);
+                Sending::Wait(self.append_to(window, port, route, letter, Batch::new()))
             }
         }
     }
 
-    /// Step 1, make: what will be delivered, and whether its sender waits for room.
-    fn make(mut draft: Draft, route: Route) -> (Delivery, bool) {
-        draft.delivery.route = route;
+    /// Step 1, make: completes what will be delivered.
+    fn make(letter: &mut Letter, route: Route) -> &mut Delivery {
+        letter.delivery.route = route;
         if route.any {
-            draft.delivery.cover_mut().message_type = Some(draft.message_type);
+            letter.delivery.cover_mut().message_type = Some(letter.message_type.clone());
         }
-        (draft.delivery, !draft.try_now)
+        &mut letter.delivery
     }
 
     fn check_size(&self, payload: &Payload) -> Result<(), SendError> {
@@ -79,14 +80,14 @@ impl Inner {
 
     /// Nobody here takes it: an error for an ask, a dead letter for a tell. What is for a durable agent that does not run
     /// now waits in its inbox.
-    fn to_nobody(&self, draft: Draft) -> Sending {
-        let target = draft.to.id.clone();
+    fn to_nobody(&self, to: &Handle, mut letter: Letter) -> Sending {
+        let target = to.id.clone();
         if target.node().is_some() {
             return Sending::Done(Err(SendError::NoLink { target }));
         }
-        let asks = draft.delivery.asker.wants_reply() || draft.delivery.asker.wants_stream();
-        if asks {
-            let ended = draft.to.port.as_ref().and_then(|port| port.end());
+        let asker = &letter.delivery.asker;
+        if asker.wants_reply() || asker.wants_stream() {
+            let ended = to.port.as_ref().and_then(|port| port.end());
             return Sending::Done(Err(match ended {
                 Some(EndReason::Failed(_)) => SendError::Failed { target },
                 Some(EndReason::Stopped) => SendError::Stopped { target },
@@ -95,71 +96,79 @@ impl Inner {
             }));
         }
         if self.is_known(&target) {
-            return Sending::Wait(self.append_unattended(draft, Batch::new()));
+            return Sending::Wait(self.append_unattended(target, letter, Batch::new()));
         }
         self.dead_letter(DeadLetter {
             reason: format!("no agent `{target}` is known here"),
-            envelope: draft.into_envelope(),
+            envelope: letter.delivery.take_envelope(target, letter.message_type),
         });
         Sending::Done(Ok(()))
     }
 
     /// Step 6, carry, to an agent without an inbox: into a mailbox.
-    fn carry(&self, port: &Arc<Port>, draft: Draft, route: Route) -> Sending {
-        let mut draft = draft;
-        let turn = draft.turn.take();
-        let (delivery, wait) = Self::make(draft, route);
-        let delivery = match self.core.intercept.get() {
-            None => delivery,
-            Some(intercept) => match intercept.pass(&port.id, delivery) {
-                Some(delivery) => delivery,
+    fn carry(&self, port: &Arc<Port>, letter: &mut Letter, route: Route) -> Sending {
+        let wait = !letter.try_now;
+        let delivery = Self::make(letter, route);
+        if let Some(intercept) = self.core.intercept.get() {
+            match intercept.pass(&port.id, std::mem::take(delivery)) {
+                Some(passed) => *delivery = passed,
                 None => return Sending::Done(Ok(())),
-            },
-        };
-        match port.deliver(delivery, wait) {
+            }
+        }
+        match port.deliver(delivery) {
             Delivered::Accepted => Sending::Done(Ok(())),
-            Delivered::Refused(delivery) => Sending::Done(Err(full(port, delivery))),
-            Delivered::Dropped(delivery) => {
-                self.dropped(port, delivery);
+            Delivered::Dropped(dropped) => {
+                self.dropped(port, *dropped);
                 Sending::Done(Ok(()))
             }
-            Delivered::Closed(delivery) => Sending::Done(self.again(port, delivery)),
-            // Only the handler that waits could make room: it would wait for ever.
-            Delivered::Wait(line) if turn.is_some_and(|turn| turn.is_alone_in(port)) => {
-                Sending::Done(
-                    line.leave()
-                        .map_or(Ok(()), |delivery| Err(full(port, delivery))),
-                )
+            Delivered::Closed => {
+                let delivery = std::mem::take(delivery);
+                Sending::Done(self.again(port, delivery))
             }
-            Delivered::Wait(line) => {
-                let inner = self.me();
-                let port = Arc::clone(port);
-                Sending::Wait(Box::pin(async move {
-                    match line.await {
-                        Ok(()) => Ok(()),
-                        Err(delivery) => inner.again(&port, delivery),
-                    }
-                }))
+            Delivered::Full(mailbox) if wait && port.declaration.overflow == Overflow::Wait => {
+                self.wait_in_line(port, mailbox, letter)
             }
+            Delivered::Full(_) => Sending::Done(Err(full(port, std::mem::take(delivery)))),
         }
     }
 
+    /// The sender waits for room.
+    fn wait_in_line(
+        &self,
+        port: &Arc<Port>,
+        mailbox: &Arc<Mailbox>,
+        letter: &mut Letter,
+    ) -> Sending {
+        let delivery = std::mem::take(&mut letter.delivery);
+        let turn = letter.turn.take();
+        // Only the handler that waits could make room: it would wait for ever.
+        if turn.is_some_and(|turn| turn.is_alone_in(port)) {
+            return Sending::Done(Err(full(port, delivery)));
+        }
+        let line = mailbox.wait(delivery);
+        let inner = self.me();
+        let port = Arc::clone(port);
+        Sending::Wait(Box::pin(async move {
+            match line.await {
+                Ok(()) => Ok(()),
+                Err(delivery) => inner.again(&port, delivery),
+            }
+        }))
+    }
+
     /// An instance ended before it took the message: another may.
-    fn again(&self, port: &Port, delivery: Delivery) -> Result<(), SendError> {
+    fn again(&self, port: &Port, mut delivery: Delivery) -> Result<(), SendError> {
         if port.has_ended() {
             return self.closed(port, delivery);
         }
-        match port.deliver(delivery, false) {
+        match port.deliver(&mut delivery) {
             Delivered::Accepted => Ok(()),
-            Delivered::Refused(delivery) => Err(full(port, delivery)),
-            Delivered::Wait(line) => line
-                .leave()
-                .map_or(Ok(()), |delivery| Err(full(port, delivery))),
-            Delivered::Dropped(delivery) => {
-                self.dropped(port, delivery);
+            Delivered::Full(_) => Err(full(port, delivery)),
+            Delivered::Dropped(dropped) => {
+                self.dropped(port, *dropped);
                 Ok(())
             }
-            Delivered::Closed(delivery) => self.closed(port, delivery),
+            Delivered::Closed => self.closed(port, delivery),
         }
     }
 
@@ -204,12 +213,12 @@ impl Inner {
         window: Arc<Window>,
         port: Arc<Port>,
         route: Route,
-        draft: Draft,
+        mut letter: Letter,
         batch: Batch,
     ) -> Boxed<'static, Result<(), SendError>> {
         let inner = self.me();
         Box::pin(async move {
-            let waits = !draft.try_now && port.declaration.overflow == crate::actor::Overflow::Wait;
+            let waits = !letter.try_now && port.declaration.overflow == Overflow::Wait;
             let room = if waits {
                 window.make_room().await
             } else {
@@ -218,9 +227,9 @@ impl Inner {
             if !room {
                 return Err(no_room(&port));
             }
-            let message_type = draft.message_type.clone();
-            let (mut delivery, _) = Self::make(draft, route);
-            let stored = inner.encode(&mut delivery, &port.id, message_type);
+            Self::make(&mut letter, route);
+            let mut delivery = letter.delivery;
+            let stored = inner.encode(&mut delivery, &port.id, letter.message_type);
             let stored = stored.inspect_err(|_| window.give_room_back())?;
             let id = delivery.id();
             let asker = std::mem::take(&mut delivery.asker);
@@ -278,12 +287,12 @@ impl Inner {
     /// Into the inbox of a durable agent that does not run now.
     pub(super) fn append_unattended(
         &self,
-        draft: Draft,
+        target: AgentId,
+        mut letter: Letter,
         batch: Batch,
     ) -> Boxed<'static, Result<(), SendError>> {
         let inner = self.me();
         Box::pin(async move {
-            let target = draft.to.id.clone();
             let counts = inner.core.engine.inbox_counts(&target).await?;
             if counts.iter().sum::<u64>() >= INBOX_ENTRIES_MAX as u64 {
                 return Err(SendError::InboxFull {
@@ -291,12 +300,11 @@ impl Inner {
                     entries: INBOX_ENTRIES_MAX,
                 });
             }
-            let mut draft = draft;
-            let envelope = inner.encode(&mut draft.delivery, &target, draft.message_type)?;
+            let envelope = inner.encode(&mut letter.delivery, &target, letter.message_type)?;
             let batch = batch.with(Op::InboxAppend {
                 agent: target.clone(),
-                lane: draft.delivery.priority,
-                id: draft.delivery.id(),
+                lane: letter.delivery.priority,
+                id: letter.delivery.id(),
                 envelope,
             });
             inner.core.engine.commit(batch).await?;
@@ -310,20 +318,22 @@ impl Inner {
 
     /// Adds a message of a durable handler to the handler's batch.
     pub(super) fn plan_draft(&self, draft: Draft, batch: &mut Batch) -> Planned {
-        let sender = draft.delivery.sender().clone();
+        let sender = draft.letter.delivery.sender().clone();
         let port = self.resolve(&draft);
         let target = draft.to.id.clone();
-        let message_type = draft.message_type.clone();
-        let priority = draft.delivery.priority;
+        let message_type = draft.letter.message_type.clone();
+        let priority = draft.letter.delivery.priority;
         let direct = port.as_ref().and_then(|port| {
             let window = port.window.clone()?;
-            let route = route(port, &draft).ok()?;
+            let route = route(port, &draft.letter).ok()?;
             (self.outboxes.is_clear(&sender) && window.try_make_room()).then_some((window, route))
         });
         let route = direct
             .as_ref()
             .map_or_else(Route::default, |(_, route)| *route);
-        let (mut delivery, _) = Self::make(draft, route);
+        let mut letter = draft.letter;
+        Self::make(&mut letter, route);
+        let mut delivery = letter.delivery;
         let stored = match self.encode(&mut delivery, &target, message_type.clone()) {
             Ok(stored) => stored,
             Err(error) => {
@@ -377,24 +387,24 @@ impl Inner {
 }
 
 /// The handler that a message is for, if it may be asked in this way.
-fn route(port: &Port, draft: &Draft) -> Result<Route, SendError> {
-    let known = draft.route.or_else(|| port.route(&draft.message_type));
+fn route(port: &Port, letter: &Letter) -> Result<Route, SendError> {
+    let known = letter.route.or_else(|| port.route(&letter.message_type));
     let Some(route) = known else {
         return Err(SendError::UnknownMessageType {
             target: port.id.clone(),
-            message_type: draft.message_type.clone(),
+            message_type: letter.message_type.clone(),
             handled: port.table.message_types(),
         });
     };
     let target = port.id.clone();
-    let message_type = draft.message_type.clone();
-    if route.streams && draft.delivery.asker.wants_reply() {
+    let message_type = letter.message_type.clone();
+    if route.streams && letter.delivery.asker.wants_reply() {
         return Err(SendError::AnswersByStream {
             target,
             message_type,
         });
     }
-    if !route.streams && draft.delivery.asker.wants_stream() {
+    if !route.streams && letter.delivery.asker.wants_stream() {
         return Err(SendError::AnswersOnce {
             target,
             message_type,

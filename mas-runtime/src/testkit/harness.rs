@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::actor::{
-    Agent, AgentRecord, Boxed, Core, DeadLetter, Draft, EndReason, Handle, Host, Launch, Options,
-    Planned, Port, Query, Seat, SendError, Sending, SpawnError, StateOf, alone,
+    Agent, AgentRecord, Boxed, Core, DeadLetter, Draft, EndReason, Handle, Host, Launch, Letter,
+    Options, Planned, Port, Query, Seat, SendError, Sending, SpawnError, StateOf, alone,
 };
 use crate::model::{
     AgentId, Entropy, Envelope, Error, Failure, MessageType, Payload, Result, SystemClock,
@@ -167,14 +167,15 @@ impl Host for Stage {
         &self.core
     }
 
-    fn send(&self, _: &Handle, mut draft: Draft) -> Sending {
+    fn send(&self, to: &Handle, letter: &mut Letter) -> Sending {
         let mut state = self.state();
-        let target = draft.to.id.clone();
-        let key = (target.to_string(), draft.message_type.to_string());
+        let target = to.id.clone();
+        let key = (target.to_string(), letter.message_type.to_string());
         let answer = state.answers.get(&key).cloned();
-        let asker = draft.take_asker();
-        draft.delivery.cover_mut().id = self.core.new_id();
-        let envelope = draft.into_envelope();
+        let mut delivery = std::mem::take(&mut letter.delivery);
+        delivery.cover_mut().id = self.core.new_id();
+        let envelope = delivery.take_envelope(target.clone(), letter.message_type.clone());
+        let asker = delivery.asker;
         let asks = asker.wants_reply() || asker.wants_stream();
         state.sent.push(envelope);
         match (asks, answer) {
@@ -210,9 +211,8 @@ impl Host for Stage {
 
     fn doubt(&self, _: Planned) {}
 
-    fn append(&self, draft: Draft, _: Batch) -> Boxed<'static, Result<(), SendError>> {
-        let to = Arc::clone(&draft.to);
-        let done = match self.send(&to, draft) {
+    fn append(&self, mut draft: Draft, _: Batch) -> Boxed<'static, Result<(), SendError>> {
+        let done = match self.send(&draft.to, &mut draft.letter) {
             Sending::Done(done) => done,
             Sending::Wait(_) => Ok(()),
         };
