@@ -47,11 +47,11 @@ fn implement(
     let item = &block.item;
     let agent = &item.self_ty;
     let (generics, _, bounds) = item.generics.split_for_impl();
-    let conditions = attrs::conditions(&item.attrs);
+    let carried = attrs::for_block(&item.attrs);
     let quiet = attrs::quiet();
     let reference = reference(block);
     quote! {
-        #(#conditions)*
+        #(#carried)*
         #quiet
         #[automatically_derived]
         impl #generics #names::Agent for #agent #bounds {
