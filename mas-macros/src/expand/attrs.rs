@@ -40,14 +40,21 @@ pub(crate) fn for_block(attrs: &[Attribute]) -> Vec<TokenStream> {
     carried(attrs, |path| path.is_ident("cfg") || is_level(path))
 }
 
-/// What goes along to a typed call: conditions, docs, levels of lints, deprecation.
+/// What goes along to a typed call: conditions, docs, levels of lints, deprecation. A link in the docs is written for
+/// the agent, and need not lead anywhere from its ref.
 pub(crate) fn for_call(attrs: &[Attribute]) -> Vec<TokenStream> {
-    carried(attrs, |path| {
+    let mut carried = carried(attrs, |path| {
         is_level(path)
             || ["cfg", "doc", "deprecated"]
                 .iter()
                 .any(|name| path.is_ident(name))
-    })
+    });
+    if documented(attrs) {
+        carried.push(quote! {
+            #[allow(rustdoc::broken_intra_doc_links, rustdoc::private_intra_doc_links)]
+        });
+    }
+    carried
 }
 
 /// What goes along to an item beside the user's: conditions, levels of lints, deprecation, and being hidden.
@@ -94,20 +101,21 @@ fn carried(attrs: &[Attribute], wanted: impl Fn(&Path) -> bool) -> Vec<TokenStre
     carried
 }
 
-/// An attribute as it stands on generated code: what is expected of the user's code need not happen there, and what
-/// nobody may allow is still quiet where its user can do nothing about it.
-fn elsewhere(meta: &Meta) -> Meta {
+/// An attribute as it stands on generated code: what is expected of the user's code need not happen there, what nobody
+/// may allow is still quiet where its user can do nothing about it, and the code in docs is tested once.
+fn elsewhere(meta: &Meta) -> TokenStream {
     let word = match meta.path() {
+        path if path.is_ident("doc") => return quote!(cfg_attr(not(doctest), #meta)),
         path if path.is_ident("expect") => "allow",
         path if path.is_ident("forbid") => "deny",
-        _ => return meta.clone(),
+        _ => return meta.to_token_stream(),
     };
     let mut meta = meta.clone();
     if let Meta::List(list) = &mut meta {
         let span = list.path.span();
         list.path = Ident::new(word, span).into();
     }
-    meta
+    meta.into_token_stream()
 }
 
 #[cfg(test)]
@@ -144,5 +152,20 @@ mod tests {
         assert_eq!(texts, expected);
         assert_eq!(for_call(&attrs).len(), 3);
         assert_eq!(for_item(&attrs).len(), 3);
+    }
+
+    #[test]
+    fn the_code_in_docs_is_tested_where_it_was_written() {
+        let attrs: Vec<Attribute> = vec![
+            parse_quote!(#[doc = "See [`Self::other`]."]),
+            parse_quote!(#[cfg_attr(x, doc = "More.")]),
+        ];
+        let texts: Vec<String> = for_call(&attrs).iter().map(ToString::to_string).collect();
+        let expected = [
+            "# [cfg_attr (not (doctest) , doc = \"See [`Self::other`].\")]",
+            "# [cfg_attr (x , cfg_attr (not (doctest) , doc = \"More.\"))]",
+            "# [allow (rustdoc :: broken_intra_doc_links , rustdoc :: private_intra_doc_links)]",
+        ];
+        assert_eq!(texts, expected);
     }
 }
