@@ -30,6 +30,28 @@ pub(crate) fn conditional(attrs: &[Attribute]) -> bool {
     !conditions(attrs).is_empty()
 }
 
+/// The conditions as one, the inside of a `#[cfg]`; nothing where there are none.
+pub(crate) fn condition(attrs: &[Attribute]) -> Option<TokenStream> {
+    let mut all: Vec<TokenStream> = Vec::new();
+    for attr in attrs {
+        let Meta::List(list) = &attr.meta else {
+            continue;
+        };
+        if list.path.is_ident("cfg") {
+            all.push(list.tokens.clone());
+        } else if list.path.is_ident("cfg_attr")
+            && let Some((predicate, metas)) = types::cfg_attr(list)
+        {
+            let cfgs = metas.iter().filter_map(|meta| match meta {
+                Meta::List(list) if list.path.is_ident("cfg") => Some(&list.tokens),
+                _ => None,
+            });
+            all.extend(cfgs.map(|cfg| quote!(any(not(#predicate), #cfg))));
+        }
+    }
+    (!all.is_empty()).then(|| quote!(all(#(#all),*)))
+}
+
 /// The conditions: `#[cfg]`, also inside `#[cfg_attr]`.
 pub(crate) fn conditions(attrs: &[Attribute]) -> Vec<TokenStream> {
     carried(attrs, |path| path.is_ident("cfg"))
@@ -133,6 +155,9 @@ mod tests {
         ];
         let texts: Vec<String> = conditions(&attrs).iter().map(ToString::to_string).collect();
         assert_eq!(texts, ["# [cfg_attr (unix , cfg (a))]", "# [cfg (b)]"]);
+        let one = condition(&attrs).map(|condition| condition.to_string());
+        assert_eq!(one.as_deref(), Some("all (any (not (unix) , a) , b)"));
+        assert!(condition(&attrs[..1]).is_none());
     }
 
     #[test]
