@@ -36,14 +36,14 @@ use proc_macro::TokenStream;
 /// | `metadata` | `{ owner = "search", "build.version" = "7" }` | none |
 /// | `state` | the type that survives a restart: `Serialize + Deserialize + Default + Send + Sync` | `()` |
 /// | `durable` | (no value) a durable inbox and outbox, each message takes effect exactly once | off |
-/// | `mailbox` | how many envelopes may wait, 1 to 1048576 | the runtime's |
+/// | `mailbox` | how many envelopes may wait in each lane, 1 to 1048576 | 1024 |
 /// | `overflow` | `"wait"`, `"refuse"`, `"drop_newest"` or `"drop_oldest"`: what a full mailbox does | `"wait"` |
-/// | `concurrency` | how many `&self` handlers may run at once, 1 to 65536 | the runtime's |
+/// | `concurrency` | how many `&self` handlers may run at once, 1 to 65536 | 64 |
 /// | `restart` | `"on_failure"`, `"always"` or `"never"` | `"on_failure"` |
 /// | `strategy` | `"one_for_one"`, `"one_for_all"` or `"rest_for_one"`, for its children | `"one_for_one"` |
-/// | `max_restarts` | how many restarts within the runtime's window | the runtime's |
-/// | `max_attempts` | how often a durable message is tried, from 1 | the runtime's |
-/// | `timeout` | how long a handler may run: `"500ms"`, `"30s"`, `"2m"`, `"1h"`, or whole seconds | the runtime's |
+/// | `max_restarts` | how many restarts within a minute before it is given up on | 5 |
+/// | `max_attempts` | how often a durable message is tried, from 1 | 5 |
+/// | `timeout` | how long a handler may run: `"500ms"`, `"30s"`, `"2m"`, `"1h"`, or whole seconds | 55 s |
 /// | `security` | `"direct"`; the other levels are not built yet | `"direct"` |
 /// | `state_version` | the version of the state's shape, from 1 | 1 |
 /// | `validate` | a `fn(&State) -> Result<(), E>` that refuses an update | none |

@@ -36,9 +36,9 @@ const ON_STRUCT: &[&str] = &[
 /// The keys of `#[agent(..)]` on an impl block.
 const ON_IMPL: &[&str] = &["crate"];
 
-/// The longest mailbox, in envelopes, and the most `&self` handlers at once: the runtime's limits.
-const MAILBOX_MAX: u64 = 1 << 20;
-const CONCURRENCY_MAX: u64 = 1 << 16;
+/// The longest lane of a mailbox, in envelopes, and the most `&self` handlers at once: the runtime's limits.
+const MAILBOX_MAX: u64 = 1_048_576;
+const CONCURRENCY_MAX: u64 = 65_536;
 
 /// The words of the keys that take one of a few, each beside the variant that it stands for.
 const OVERFLOW: &[(&str, &str)] = &[
