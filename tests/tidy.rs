@@ -396,6 +396,11 @@ const ERRORS: &[(&str, &str, &str)] = &[
         "StartError",
         "StartError",
     ),
+    (
+        "mas-runtime/src/store/sled/open.rs",
+        "OpenError",
+        "OpenError",
+    ),
 ];
 
 #[test]
