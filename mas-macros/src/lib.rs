@@ -66,7 +66,8 @@ use proc_macro::TokenStream;
 /// All handlers of an agent stand in one block; methods without `#[on]` and its companions are left as they are. A
 /// handler takes `&self` (runs side by side with others) or `&mut self` (runs alone), then, each optional and in any
 /// order: one payload by value, the whole `Envelope`, and its context by reference. It returns nothing, a value, a
-/// `Result`, or, without `async`, `impl Stream<Item = T>`. The only key here is `crate`.
+/// `Result`, or, without `async`, `impl Stream<Item = T>`. These types are known by the last word of their path: a payload
+/// of your own that is called `Context` or `Envelope` needs another name here. The only key is `crate`.
 ///
 /// The typed calls become methods of the ref. Where the struct stands in another module, import its ref by name beside
 /// it, `use workers::{Worker, WorkerRef};`, or write the path: `impl workers::Worker`. An import by `*` is not enough.
@@ -85,8 +86,8 @@ pub fn on(_args: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes a method run before the first message, inside an `#[agent]` impl block.
 ///
-/// It is an `async fn` of `&mut self` and, if it likes, its context, and returns nothing or `Result<()>`. State is
-/// loaded by then. After a panic it runs again.
+/// It is an `async fn` of `&mut self` or `&self` and, if it likes, its context, and returns nothing or `Result<()>`. State
+/// is loaded by then. After each restart it runs again.
 #[proc_macro_attribute]
 pub fn on_start(_args: TokenStream, item: TokenStream) -> TokenStream {
     fallback::outside("on_start", item.into()).into()
@@ -94,7 +95,7 @@ pub fn on_start(_args: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes a method run after the last message, inside an `#[agent]` impl block.
 ///
-/// It is an `async fn` of `&mut self` and, if it likes, its context, and returns nothing or `Result<()>`.
+/// It is an `async fn` of `&mut self` or `&self` and, if it likes, its context, and returns nothing or `Result<()>`.
 #[proc_macro_attribute]
 pub fn on_stop(_args: TokenStream, item: TokenStream) -> TokenStream {
     fallback::outside("on_stop", item.into()).into()
