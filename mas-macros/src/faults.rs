@@ -50,8 +50,10 @@ impl Faults {
         self.certain.len()
     }
 
-    /// The faults as `compile_error!`s.
-    pub(crate) fn into_tokens(self) -> TokenStream {
+    /// The faults as `compile_error!`s, from the top of the item down.
+    pub(crate) fn into_tokens(mut self) -> TokenStream {
+        self.certain.sort_by_key(|error| place(error.span()));
+        self.possible.sort_by_key(|(_, error)| place(error.span()));
         let certain = self.certain.iter().map(syn::Error::to_compile_error);
         let possible = self.possible.iter().map(|(condition, error)| {
             let error = error.to_compile_error();
@@ -74,4 +76,13 @@ impl Faults {
             .map(|(condition, error)| (condition.to_string(), error.to_string()))
             .collect()
     }
+}
+
+/// Line and column of a token. Outside the compiler, in tests, nothing is known of them.
+fn place(span: Span) -> (usize, usize) {
+    if !proc_macro::is_available() {
+        return (0, 0);
+    }
+    let span = span.unwrap();
+    (span.line(), span.column())
 }
