@@ -265,7 +265,8 @@ fn flag(key: &Ident, input: ParseStream<'_>) -> Result<()> {
 
 /// A whole number that fits the type of its setting.
 fn number<T: TryFrom<u64>>(key: &Ident, input: ParseStream<'_>, low: u64, high: u64) -> Result<T> {
-    let number = value::number(key, input, low..=high)?;
+    let example = example(&key.unraw().to_string());
+    let number = value::number(key, input, low..=high, example)?;
     T::try_from(number).map_err(|_| {
         Error::new(
             key.span(),
