@@ -50,8 +50,8 @@ pub mod by_hand {
     use super::Tally;
     use mas::prelude::*;
     use mas::private::{
-        Agent, Call, Declaration, Declare, HandlerIndex, HandlerSpec, Message, Reply, attach, call,
-        call_empty, sendable,
+        Agent, Call, Declaration, Declare, Expect, HandlerIndex, HandlerSpec, Message, Post, Reply,
+        attach, call, call_empty, sendable,
     };
     use std::ops::Deref;
 
@@ -157,7 +157,7 @@ pub mod by_hand {
                 1 => {
                     message.no_payload();
                     let value = sendable(Self::status(self)).await;
-                    message.reply::<String>(value.to_owned())
+                    message.reply::<<str as ToOwned>::Owned>(value.to_owned())
                 }
                 _ => message.unknown(),
             }
@@ -168,12 +168,19 @@ pub mod by_hand {
     // ANCHOR: calls
     impl WorkerRef {
         /// The typed call of `process`.
-        pub fn process(&self, task: String) -> Call<u64> {
+        pub fn process(&self, task: String) -> Call<u64>
+        where
+            for<'__mas> String: Post,
+            for<'__mas> u64: Expect,
+        {
             call::<Worker, String, u64>(&self.agent_ref, 0, "task.process", task)
         }
 
         /// The typed call of `status`.
-        pub fn status(&self) -> Call<String> {
+        pub fn status(&self) -> Call<String>
+        where
+            for<'__mas> String: Expect,
+        {
             call_empty::<Worker, String>(&self.agent_ref, 1, "status.check")
         }
     }

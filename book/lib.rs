@@ -2,6 +2,7 @@
 //!
 //! Longer code stands in `examples/`, and in [`expansion`], and is shown from there.
 
+pub mod documented;
 pub mod expansion;
 
 #[doc = include_str!("../README.md")]

@@ -20,7 +20,6 @@ struct Task {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Draft {
-    section: String,
     text: String,
 }
 
@@ -30,7 +29,7 @@ enum Verdict {
     Again { advice: String },
 }
 
-/// Turns a goal into tasks, has each drafted until the critic likes it, and puts the drafts together.
+/// Turns a goal into tasks, has each drafted until the critic likes it, and puts together what became of them.
 #[agent]
 struct Planner {
     workers: WorkerRef,
@@ -43,26 +42,26 @@ impl Planner {
     async fn reach(&self, goal: Goal) -> Result<String> {
         let sections = goal.sections.into_iter();
         // All sections are worked on side by side; the result keeps their order.
-        let drafts = try_join_all(sections.map(|section| self.finish(section))).await?;
-        let mut document = format!("# {}", goal.title);
-        for draft in drafts {
-            document += &format!("\n{}: {}", draft.section, draft.text);
-        }
-        Ok(document)
+        let finished = try_join_all(sections.map(|section| self.finish(section))).await?;
+        Ok(format!("# {}\n{}", goal.title, finished.join("\n")))
     }
 
-    /// A method without `#[on]` is the agent's own business.
-    async fn finish(&self, section: String) -> Result<Draft> {
+    /// A section's drafts and what the critic said of each. A method without `#[on]` is the agent's own business.
+    async fn finish(&self, section: String) -> Result<String> {
+        let mut rounds = section.clone();
         let mut task = Task {
             section,
             advice: None,
         };
-        for _ in 0..3 {
+        for round in 1..=3 {
             let draft = self.workers.draft(task.clone()).timeout(secs(5)).await?;
-            let text = draft.text.clone();
-            match self.critic.judge(text).await? {
-                Verdict::Good => return Ok(draft),
-                Verdict::Again { advice } => task.advice = Some(advice),
+            rounds += &format!("\n   {round}. {}", draft.text);
+            match self.critic.judge(draft.text).await? {
+                Verdict::Good => return Ok(rounds + ": good"),
+                Verdict::Again { advice } => {
+                    rounds += &format!(": no, {advice}");
+                    task.advice = Some(advice);
+                }
             }
         }
         Err(Failure::permanent(format!("no good draft of `{}`", task.section)).into())
@@ -81,10 +80,7 @@ impl Worker {
             None => format!("all there is to say about {}, at length", task.section),
             Some(advice) => format!("{} ({advice})", task.section),
         };
-        Draft {
-            section: task.section,
-            text,
-        }
+        Draft { text }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Publish and subscribe: a sender that does not know who listens.
 //!
 //! A topic is a message type: words joined by dots. A subscriber names a pattern: `*` is any one word, `**` at the end is
-//! any number of them.
+//! one or more.
 
 use mas::prelude::*;
 

@@ -97,7 +97,7 @@ async fn main() -> Result<()> {
     }
     println!(
         "   3 taken, {} made: the handler waits",
-        stands_still(&made).await
+        reaches(&made, MADE).await
     );
 
     println!("4. Dropping the stream ends the handler:");
@@ -108,13 +108,13 @@ async fn main() -> Result<()> {
     runtime.shutdown().await
 }
 
-/// Waits until a number does not change any more.
-async fn stands_still(number: &AtomicU64) -> u64 {
-    loop {
-        let before = number.load(Ordering::Relaxed);
-        sleep(Duration::from_millis(100)).await;
-        if number.load(Ordering::Relaxed) == before {
-            return before;
-        }
+/// What is made for three that are taken: 32 that wait in between, and one that finds no room.
+const MADE: u64 = 3 + 32 + 1;
+
+/// Waits until a number is this high, and gives what it is then.
+async fn reaches(number: &AtomicU64, goal: u64) -> u64 {
+    while number.load(Ordering::Relaxed) < goal {
+        sleep(Duration::from_millis(1)).await;
     }
+    number.load(Ordering::Relaxed)
 }

@@ -3,8 +3,6 @@
 //! Each round is a child process that books numbers as fast as it can and prints which it has begun and which were
 //! acknowledged. It is killed at a random instant; the parent opens the same directory and looks.
 
-#![cfg(unix)]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

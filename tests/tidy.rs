@@ -4,7 +4,7 @@
 
 mod source;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -396,6 +396,11 @@ const ERRORS: &[(&str, &str, &str)] = &[
         "StartError",
         "StartError",
     ),
+    (
+        "mas-runtime/src/store/sled/open.rs",
+        "OpenError",
+        "OpenError",
+    ),
 ];
 
 #[test]
@@ -430,6 +435,93 @@ fn section<'a>(page: &'a str, heading: &str) -> &'a str {
         .map_or(page.len(), |at| at + 4);
     let rest = &page[start..];
     &rest[..rest.find("\n## ").unwrap_or(rest.len())]
+}
+
+/// Files of the macros that hold bounds of the runtime. They are built before it, and can't name its own.
+const MACROS: &[&str] = &["mas-macros/src/attr/agent.rs", "mas-macros/src/names.rs"];
+
+#[test]
+fn the_macros_know_the_bounds_of_the_runtime() {
+    let limits = bounds(&source::read(Path::new("mas-runtime/src/model/limits.rs")));
+    let mut breaches = Vec::new();
+    for file in MACROS {
+        let known = bounds(&source::read(Path::new(file)));
+        assert!(!known.is_empty(), "{file}: no bounds");
+        for (name, value) in known {
+            if limits.get(&name) != Some(&value) {
+                breaches.push(format!(
+                    "{file}: {name} is {value} here, {:?} in limits.rs",
+                    limits.get(&name)
+                ));
+            }
+        }
+    }
+    none(breaches);
+}
+
+/// The constants of a file whose names end in `_MAX`, with their values as they are written.
+fn bounds(text: &str) -> BTreeMap<String, String> {
+    let lines = text.lines().filter_map(|line| line.split_once("const "));
+    let constants = lines.filter_map(|(_, constant)| {
+        let (name, rest) = constant.split_once(':')?;
+        let (_, value) = rest.trim_end_matches(';').split_once(" = ")?;
+        Some((name.to_owned(), value.to_owned()))
+    });
+    constants
+        .filter(|(name, _)| name.ends_with("_MAX"))
+        .collect()
+}
+
+/// What every ref has besides the methods of `AgentRef`: its own `attach`, and what comes with traits.
+const OF_TRAITS: &[&str] = &[
+    "attach", "borrow", "clone", "deref", "fmt", "from", "into", "to_owned",
+];
+
+#[test]
+fn the_macros_reserve_the_methods_of_every_ref() {
+    let text = source::read(Path::new("mas-runtime/src/actor/agent_ref.rs"));
+    let methods = text.lines().filter_map(|line| {
+        let rest = line.trim_start().strip_prefix("pub ")?;
+        let rest = rest.strip_prefix("async ").unwrap_or(rest);
+        let name = rest.strip_prefix("fn ")?.split(['<', '(']).next()?;
+        Some(name.to_owned())
+    });
+    let mut must: BTreeSet<String> = methods.collect();
+    assert!(must.contains("ask"), "agent_ref.rs: no methods found");
+    must.extend(OF_TRAITS.iter().map(ToString::to_string));
+    let reserved = listed_words(
+        &source::read(Path::new("mas-macros/src/names.rs")),
+        "RESERVED",
+    );
+    assert_eq!(reserved, must, "mas-macros/src/names.rs: RESERVED");
+}
+
+#[test]
+fn every_key_of_agent_is_in_both_tables() {
+    let text = source::read(Path::new("mas-macros/src/attr/agent.rs"));
+    let keys = listed_words(&text, "ON_STRUCT");
+    assert!(keys.contains("id"), "attr/agent.rs: no keys found");
+    for (file, row) in [
+        ("mas-macros/src/lib.rs", "/// | `"),
+        ("book/src/macros.md", "| `"),
+    ] {
+        let text = source::read(Path::new(file));
+        let header = format!("{}key | value | default |", row.trim_end_matches('`'));
+        let table = text.split_once(&header).expect("a table of the keys").1;
+        let rows = table.lines().skip(1).take_while(|line| line.contains('|'));
+        let names = rows.filter_map(|line| line.strip_prefix(row)?.split('`').next());
+        let names: BTreeSet<String> = names.map(ToOwned::to_owned).collect();
+        assert_eq!(names, keys, "{file}: the table of the keys");
+    }
+}
+
+/// The words in a file's constant list of them.
+fn listed_words(text: &str, name: &str) -> BTreeSet<String> {
+    let start = text.find(&format!("{name}: &[&str] = &[")).expect("a list");
+    let list = &text[start..];
+    let list = &list[..list.find("];").expect("its end")];
+    let words = list.split('"').skip(1).step_by(2);
+    words.map(ToOwned::to_owned).collect()
 }
 
 /// Texts that belong to one machine. They are written in two parts, so that this file does not hold them.

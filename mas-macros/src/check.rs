@@ -1,13 +1,15 @@
 //! The rules over a whole model: what is fine by itself and a fault beside something else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use syn::Ident;
+use proc_macro2::TokenStream;
+use quote::quote;
 use syn::ext::IdentExt;
+use syn::{Attribute, Ident};
 
 use crate::expand::attrs;
 use crate::faults::Faults;
-use crate::model::handler::{Handler, Hook};
+use crate::model::handler::Hook;
 use crate::model::{Block, Declared};
 use crate::names;
 
@@ -35,23 +37,46 @@ pub(crate) fn block(block: &Block, faults: &mut Faults) {
     one_hook(&block.stop, faults);
 }
 
+/// What only one method may have, and the methods that have it, each with its condition.
+#[derive(Default)]
+struct Place<'a>(Vec<(&'a Ident, Option<TokenStream>)>);
+
+impl<'a> Place<'a> {
+    /// Gives the place to a method. It is a fault that others have it already, or one where the conditions of two hold.
+    fn take(
+        &mut self,
+        name: &'a Ident,
+        attrs: &[Attribute],
+        faults: &mut Faults,
+        fault: impl Fn(&Ident) -> syn::Error,
+    ) {
+        let own = attrs::condition(attrs);
+        let always = |(_, other): &&(_, Option<_>)| own.is_none() || other.is_none();
+        if let Some((other, _)) = self.0.iter().find(always) {
+            faults.add(fault(other));
+        } else {
+            for (index, (other, condition)) in self.0.iter().enumerate() {
+                // Two methods of one name are the compiler's to refuse.
+                if *other != name {
+                    let earlier = self.0[..index].iter().map(|(_, condition)| condition);
+                    let both = quote!(all(#own, #condition, not(any(#(#earlier),*))));
+                    faults.under(both, fault(other));
+                }
+            }
+        }
+        self.0.push((name, own));
+    }
+}
+
 /// At most one handler of everything else.
 fn one_any(block: &Block, faults: &mut Faults) {
-    let mut first: Option<&Handler> = None;
+    let mut place = Place::default();
     for handler in &block.handlers {
-        let Some((_, attr)) = &handler.any else {
-            continue;
-        };
-        match first {
-            Some(first)
-                if !(attrs::conditional(&handler.attrs) && attrs::conditional(&first.attrs)) =>
-            {
-                faults.on(
-                    attr,
-                    format!("a second `#[on_any]`: `{}` has it already", first.name),
-                );
-            }
-            _ => first = Some(handler),
+        if let Some((_, attr)) = &handler.any {
+            place.take(&handler.name, &handler.attrs, faults, |other| {
+                let message = format!("a second `#[on_any]`: `{other}` has it already");
+                syn::Error::new_spanned(attr, message)
+            });
         }
     }
 }
@@ -69,55 +94,40 @@ fn names_are_free(block: &Block, faults: &mut Faults) {
     }
 }
 
-/// No message type has two handlers, unless both are conditional.
+/// No message type has two handlers, and no handler has one twice.
 fn types_differ(block: &Block, faults: &mut Faults) {
-    let mut first: BTreeMap<String, (&Ident, bool)> = BTreeMap::new();
+    let mut places: BTreeMap<String, Place<'_>> = BTreeMap::new();
     for handler in &block.handlers {
-        let conditional = attrs::conditional(&handler.attrs);
+        let mut own = BTreeSet::new();
         for (_, message_type) in &handler.types {
             let text = message_type.value();
-            match first.get(&text) {
-                Some((other, both)) if !(*both && conditional) => {
-                    let advice = if **other == handler.name {
-                        "leave this out"
-                    } else {
-                        "one handler for each message type"
-                    };
-                    faults.at(
-                        message_type.span(),
-                        format!("`{other}` handles `{text}` already: {advice}"),
-                    );
-                }
-                _ => {
-                    first.insert(text, (&handler.name, conditional));
-                }
+            let fault = |other: &Ident, advice: &str| {
+                let message = format!("`{other}` handles `{text}` already: {advice}");
+                syn::Error::new(message_type.span(), message)
+            };
+            if !own.insert(text.clone()) {
+                faults.add(fault(&handler.name, "leave this out"));
+                continue;
             }
+            let place = places.entry(text.clone()).or_default();
+            place.take(&handler.name, &handler.attrs, faults, |other| {
+                fault(other, "one handler for each message type")
+            });
         }
     }
 }
 
 /// At most one method for the start, and one for the stop.
 fn one_hook(hooks: &[Hook], faults: &mut Faults) {
-    let mut first: Option<&Hook> = None;
+    let mut place = Place::default();
     for hook in hooks {
-        match first {
-            Some(first)
-                if !(attrs::conditional(&hook.attrs) && attrs::conditional(&first.attrs)) =>
-            {
-                let name = hook
-                    .attr
-                    .path()
-                    .segments
-                    .last()
-                    .map(|last| last.ident.to_string())
-                    .unwrap_or_default();
-                faults.on(
-                    &hook.attr,
-                    format!("a second `#[{name}]`: `{}` has it already", first.name),
-                );
-            }
-            _ => first = Some(hook),
-        }
+        place.take(&hook.name, &hook.attrs, faults, |other| {
+            let path = hook.attr.path();
+            let name = path.segments.last().map(|last| last.ident.to_string());
+            let name = name.unwrap_or_default();
+            let message = format!("a second `#[{name}]`: `{other}` has it already");
+            syn::Error::new_spanned(&hook.attr, message)
+        });
     }
 }
 
@@ -128,14 +138,19 @@ mod tests {
 
     use super::*;
 
-    /// The faults that the rules find in a block whose methods are fine by themselves.
-    fn faults_of(item: ItemImpl) -> Vec<String> {
+    /// What the rules find in a block whose methods are fine by themselves.
+    fn found_in(item: ItemImpl) -> Faults {
         let mut faults = Faults::default();
         if let Ok(read) = Block::new(quote!(), item, &mut faults) {
             assert_eq!(faults.count(), 0);
             block(&read, &mut faults);
         }
-        faults.texts()
+        faults
+    }
+
+    /// The faults that are certain.
+    fn faults_of(item: ItemImpl) -> Vec<String> {
+        found_in(item).texts()
     }
 
     #[test]
@@ -168,6 +183,38 @@ mod tests {
             }
         };
         assert_eq!(faults_of(one_only).len(), 1);
+        let itself = parse_quote! {
+            impl Worker { #[on("a")] #[on("a")] #[cfg(unix)] async fn first(&self) {} }
+        };
+        assert_eq!(faults_of(itself).len(), 1);
+    }
+
+    #[test]
+    fn where_two_conditions_hold_there_is_one_fault_for_each_handler_too_many() {
+        let faults = found_in(parse_quote! {
+            impl Worker {
+                #[on("a")] #[cfg(x)] async fn first(&self) {}
+                #[on("a")] #[cfg(y)] async fn second(&self) {}
+                #[on("a")] #[cfg(z)] async fn third(&self) {}
+                #[on("a")] #[cfg(not(z))] async fn third(&self) {}
+            }
+        });
+        assert_eq!(faults.texts(), Vec::<String>::new());
+        let found = faults.possible();
+        let named = |condition: &str| {
+            let condition = condition.split_whitespace().collect::<String>();
+            let matching = found
+                .iter()
+                .filter(|(found, _)| found.split_whitespace().collect::<String>() == condition);
+            matching.map(|(_, text)| text.as_str()).collect::<Vec<_>>()
+        };
+        let second = named("all(all(y), all(x), not(any()))");
+        assert_eq!(
+            second,
+            ["`first` handles `a` already: one handler for each message type"]
+        );
+        assert!(named("all(all(z), all(y), not(any(all(x))))")[0].starts_with("`second`"));
+        assert_eq!(found.len(), 5, "{found:?}");
     }
 
     #[test]

@@ -36,14 +36,14 @@ use proc_macro::TokenStream;
 /// | `metadata` | `{ owner = "search", "build.version" = "7" }` | none |
 /// | `state` | the type that survives a restart: `Serialize + Deserialize + Default + Send + Sync` | `()` |
 /// | `durable` | (no value) a durable inbox and outbox, each message takes effect exactly once | off |
-/// | `mailbox` | how many envelopes may wait, 1 to 1048576 | the runtime's |
+/// | `mailbox` | how many envelopes may wait in each lane, 1 to 1048576 | 1024 |
 /// | `overflow` | `"wait"`, `"refuse"`, `"drop_newest"` or `"drop_oldest"`: what a full mailbox does | `"wait"` |
-/// | `concurrency` | how many `&self` handlers may run at once, 1 to 65536 | the runtime's |
+/// | `concurrency` | how many `&self` handlers may run at once, 1 to 65536 | 64 |
 /// | `restart` | `"on_failure"`, `"always"` or `"never"` | `"on_failure"` |
 /// | `strategy` | `"one_for_one"`, `"one_for_all"` or `"rest_for_one"`, for its children | `"one_for_one"` |
-/// | `max_restarts` | how many restarts within the runtime's window | the runtime's |
-/// | `max_attempts` | how often a durable message is tried, from 1 | the runtime's |
-/// | `timeout` | how long a handler may run: `"500ms"`, `"30s"`, `"2m"`, `"1h"`, or whole seconds | the runtime's |
+/// | `max_restarts` | how many restarts within a minute before it is given up on | 5 |
+/// | `max_attempts` | how often a durable message is tried, from 1 | 5 |
+/// | `timeout` | how long a handler may run: `"500ms"`, `"30s"`, `"2m"`, `"1h"`, or whole seconds | 55 s |
 /// | `security` | `"direct"`; the other levels are not built yet | `"direct"` |
 /// | `state_version` | the version of the state's shape, from 1 | 1 |
 /// | `validate` | a `fn(&State) -> Result<(), E>` that refuses an update | none |
@@ -66,7 +66,8 @@ use proc_macro::TokenStream;
 /// All handlers of an agent stand in one block; methods without `#[on]` and its companions are left as they are. A
 /// handler takes `&self` (runs side by side with others) or `&mut self` (runs alone), then, each optional and in any
 /// order: one payload by value, the whole `Envelope`, and its context by reference. It returns nothing, a value, a
-/// `Result`, or, without `async`, `impl Stream<Item = T>`. The only key here is `crate`.
+/// `Result`, or, without `async`, `impl Stream<Item = T>`. These types are known by the last word of their path: a payload
+/// of your own that is called `Context` or `Envelope` needs another name here. The only key is `crate`.
 ///
 /// The typed calls become methods of the ref. Where the struct stands in another module, import its ref by name beside
 /// it, `use workers::{Worker, WorkerRef};`, or write the path: `impl workers::Worker`. An import by `*` is not enough.
@@ -85,8 +86,8 @@ pub fn on(_args: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes a method run before the first message, inside an `#[agent]` impl block.
 ///
-/// It is an `async fn` of `&mut self` and, if it likes, its context, and returns nothing or `Result<()>`. State is
-/// loaded by then. After a panic it runs again.
+/// It is an `async fn` of `&mut self` or `&self` and, if it likes, its context, and returns nothing or `Result<()>`. State
+/// is loaded by then. After each restart it runs again.
 #[proc_macro_attribute]
 pub fn on_start(_args: TokenStream, item: TokenStream) -> TokenStream {
     fallback::outside("on_start", item.into()).into()
@@ -94,7 +95,7 @@ pub fn on_start(_args: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes a method run after the last message, inside an `#[agent]` impl block.
 ///
-/// It is an `async fn` of `&mut self` and, if it likes, its context, and returns nothing or `Result<()>`.
+/// It is an `async fn` of `&mut self` or `&self` and, if it likes, its context, and returns nothing or `Result<()>`.
 #[proc_macro_attribute]
 pub fn on_stop(_args: TokenStream, item: TokenStream) -> TokenStream {
     fallback::outside("on_stop", item.into()).into()

@@ -5,14 +5,14 @@ use quote::{ToTokens, format_ident, quote};
 use syn::ext::IdentExt;
 use syn::{Ident, Path};
 
-/// The longest agent id and the longest message type, in bytes.
+/// The longest agent id and the longest message type, in bytes: the runtime's limit.
 pub(crate) const NAME_BYTES_MAX: usize = 128;
 
 /// What a handler may not be called: typed calls are methods of the agent's ref, and these are there already, from
 /// `AgentRef`, from the ref itself, or from traits that every program has in scope.
 pub(crate) const RESERVED: &[&str] = &[
-    "ask", "attach", "borrow", "clone", "deref", "fmt", "from", "id", "into", "is_local", "kill",
-    "runtime", "stop", "stream", "tell", "to_owned", "untyped",
+    "ask", "attach", "borrow", "clone", "deref", "fmt", "from", "id", "into", "stop", "stream",
+    "tell", "to_owned", "untyped",
 ];
 
 /// Where the crate `mas` is, as the output names it.

@@ -1,5 +1,6 @@
 //! Agents in a runtime: sending, streaming, state, supervision, timers, topics.
 
+mod calls;
 mod cycles;
 mod durable;
 mod floods;

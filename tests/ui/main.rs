@@ -2,14 +2,18 @@
 //!
 //! Each case is a small program in a folder by topic, named after the rule that it shows: those in `pass/` compile and
 //! run, those in `fail/` do not compile and say what stands in the `.stderr` beside them, in the macros' own words. The
-//! words of those in `fail-rustc/` are the compiler's, around a sentence of ours, and change from version to version:
-//! they run on one version only. `TRYBUILD=overwrite cargo test -p mas-ui-tests` writes the `.stderr` files anew.
+//! words of those in `fail-rustc/` are the compiler's, most of them around a sentence of ours, and change from version to
+//! version: they run on one version only, and `MAS_TEST_REQUIRE=all` makes another one fail. `TRYBUILD=overwrite cargo
+//! test -p mas-ui-tests` writes the `.stderr` files anew.
 
 use std::io::Write as _;
 use std::process::Command;
 
 /// The compiler whose words stand in `fail-rustc/`.
 const RUSTC: &str = "1.95";
+
+/// Set to `all` where nothing may be left out.
+const REQUIRE: &str = "MAS_TEST_REQUIRE";
 
 #[test]
 fn every_case_does_what_its_name_says() {
@@ -27,6 +31,17 @@ fn every_case_does_what_its_name_says() {
                 .write_all(note.as_bytes())
                 .expect("stderr takes a line");
         }
+    }
+}
+
+#[test]
+fn nothing_is_skipped_where_all_is_required() {
+    if std::env::var_os(REQUIRE).is_some_and(|required| required == "all") {
+        let version = rustc_version();
+        assert!(
+            is_release(&version, RUSTC),
+            "{REQUIRE}=all wants fail-rustc/, whose texts are those of rustc {RUSTC}: this is `{version}`"
+        );
     }
 }
 

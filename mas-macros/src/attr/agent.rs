@@ -36,9 +36,9 @@ const ON_STRUCT: &[&str] = &[
 /// The keys of `#[agent(..)]` on an impl block.
 const ON_IMPL: &[&str] = &["crate"];
 
-/// The longest mailbox, in envelopes, and the most `&self` handlers at once: the runtime's limits.
-const MAILBOX_MAX: u64 = 1 << 20;
-const CONCURRENCY_MAX: u64 = 1 << 16;
+/// The longest lane of a mailbox, in envelopes, and the most `&self` handlers at once: the runtime's limits.
+const MAILBOX_MAX: u64 = 1_048_576;
+const CONCURRENCY_MAX: u64 = 65_536;
 
 /// The words of the keys that take one of a few, each beside the variant that it stands for.
 const OVERFLOW: &[(&str, &str)] = &[
@@ -157,16 +157,7 @@ fn key(input: ParseStream<'_>, known: &[&str], seen: &[String]) -> Result<Ident>
     let key = input.call(Ident::parse_any)?;
     let word = key.unraw().to_string();
     if !known.contains(&word.as_str()) {
-        let message = if known == ON_IMPL && ON_STRUCT.contains(&word.as_str()) {
-            format!(
-                "`{word}` stands on the struct: write `#[agent({word} ..)]` there and only `#[agent]` here"
-            )
-        } else {
-            let hint = names::nearest(&word, known)
-                .map_or_else(String::new, |word| format!(": did you mean `{word}`?"));
-            format!("unknown key `{word}`{hint} (known: {})", names::list(known))
-        };
-        return Err(Error::new(key.span(), message));
+        return Err(Error::new(key.span(), unknown(&word, known)));
     }
     if seen.contains(&word) {
         return Err(Error::new(
@@ -175,6 +166,32 @@ fn key(input: ParseStream<'_>, known: &[&str], seen: &[String]) -> Result<Ident>
         ));
     }
     Ok(key)
+}
+
+/// What is said of a key that is not `known` here.
+fn unknown(word: &str, known: &[&str]) -> String {
+    let here = names::list(known);
+    if known == ON_STRUCT {
+        let hint = names::nearest(word, known)
+            .map_or_else(String::new, |word| format!(": did you mean `{word}`?"));
+        return format!("unknown key `{word}`{hint} (known: {here})");
+    }
+    if ON_STRUCT.contains(&word) {
+        return format!(
+            "`{word}` stands on the struct: write `#[agent({word} ..)]` there and only `#[agent]` here"
+        );
+    }
+    match names::nearest(word, ON_STRUCT) {
+        Some(near) if known.contains(&near) => {
+            format!("unknown key `{word}`: did you mean `{near}`?")
+        }
+        Some(near) => format!(
+            "unknown key `{word}`: did you mean `{near}`? It stands on the struct, and only `#[agent]` here"
+        ),
+        None => {
+            format!("unknown key `{word}` (known here: {here}; the others stand on the struct)")
+        }
+    }
 }
 
 impl AgentArgs {
@@ -248,7 +265,8 @@ fn flag(key: &Ident, input: ParseStream<'_>) -> Result<()> {
 
 /// A whole number that fits the type of its setting.
 fn number<T: TryFrom<u64>>(key: &Ident, input: ParseStream<'_>, low: u64, high: u64) -> Result<T> {
-    let number = value::number(key, input, low..=high)?;
+    let example = example(&key.unraw().to_string());
+    let number = value::number(key, input, low..=high, example)?;
     T::try_from(number).map_err(|_| {
         Error::new(
             key.span(),
@@ -336,14 +354,22 @@ fn security(key: &Ident, input: ParseStream<'_>) -> Result<()> {
         return Ok(());
     }
     let advice = format!("write `{}`, or leave the key out", example("security"));
+    let all: Vec<&str> = LEVELS.iter().chain(LEVELS_TO_COME).copied().collect();
     let message = if LEVELS_TO_COME.contains(&level.as_str()) {
         format!("level \"{level}\" is not built yet: {advice}")
     } else {
         let (built, to_come) = (value::quoted(LEVELS), value::quoted(LEVELS_TO_COME));
-        format!(
-            "unknown level \"{}\": {advice} (known: {built}; not built yet: {to_come})",
-            level.escape_debug()
-        )
+        let known = format!("(known: {built}; not built yet: {to_come})");
+        let given = level.escape_debug();
+        match names::nearest(&level, &all) {
+            Some(near) if LEVELS.contains(&near) => {
+                format!("unknown level \"{given}\": did you mean \"{near}\"? {known}")
+            }
+            Some(near) => format!(
+                "unknown level \"{given}\": did you mean \"{near}\"? It is not built yet: {advice}"
+            ),
+            None => format!("unknown level \"{given}\": {advice} {known}"),
+        }
     };
     Err(Error::new(literal.span(), message))
 }
@@ -418,6 +444,24 @@ mod tests {
         assert!(on_impl(quote!(id = "m"), &mut faults).is_none());
         assert_eq!(faults.texts().len(), 1);
         assert!(faults.texts()[0].contains("stands on the struct"));
+    }
+
+    #[test]
+    fn the_nearest_key_and_level_are_offered_wherever_they_belong() {
+        let on_impl = |tokens| {
+            let mut faults = Faults::default();
+            on_impl(tokens, &mut faults);
+            faults.texts().remove(0)
+        };
+        assert!(on_impl(quote!(crat = "m")).contains("did you mean `crate`?"));
+        assert!(
+            on_impl(quote!(sate = u8)).contains("did you mean `state`? It stands on the struct")
+        );
+        assert!(on_impl(quote!(colour = 1)).contains("(known here: `crate`;"));
+        let level = |level: &str| parse(quote!(security = #level)).1.remove(0);
+        assert!(level("drect").contains("did you mean \"direct\"? (known"));
+        assert!(level("seled").contains("did you mean \"sealed\"? It is not built yet"));
+        assert!(level("high").contains("write `security = \"direct\"`"));
     }
 
     #[test]

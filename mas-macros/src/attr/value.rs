@@ -76,6 +76,7 @@ pub(super) fn number(
     key: &Ident,
     input: ParseStream<'_>,
     range: RangeInclusive<u64>,
+    example: &str,
 ) -> Result<u64> {
     let (low, high) = (*range.start(), *range.end());
     let expected = format!("`{key}` is a whole number from {low} to {high}");
@@ -97,7 +98,7 @@ pub(super) fn number(
         },
         _ => Err(Error::new(
             start,
-            format!("{expected}, written out: `{key} = {}`", low.max(16)),
+            format!("{expected}, written out: `{example}`"),
         )),
     }
 }

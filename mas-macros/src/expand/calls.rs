@@ -32,11 +32,11 @@ pub(crate) fn expand(block: &Block, names: &Names) -> TokenStream {
         return calls;
     }
     let (generics, _, bounds) = item.generics.split_for_impl();
-    let conditions = attrs::conditions(&item.attrs);
+    let carried = attrs::for_block(&item.attrs);
     let quiet = attrs::quiet();
     let reference = reference(block);
     quote! {
-        #(#conditions)*
+        #(#carried)*
         #quiet
         impl #generics #reference #bounds {
             #calls

@@ -1,7 +1,7 @@
 //! What stands beside the struct: the agent's ref, and what the declaration says.
 
 use proc_macro2::TokenStream;
-use quote::{ToTokens, format_ident, quote, quote_spanned};
+use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Generics, Ident, LitStr, Type, WherePredicate, parse_quote};
 
@@ -105,16 +105,21 @@ fn impls(declared: &Declared, names: &Names, reference: &Ident) -> TokenStream {
 fn declare(declared: &Declared, names: &Names, reference: &Ident) -> TokenStream {
     let item = &declared.item;
     let agent = &item.ident;
+    // Where the state may not be named by all who may name the agent, the error is shown at the state.
     let state = match &declared.args.state {
-        Some(state) => state.to_token_stream(),
-        None => quote!(()),
+        Some(state) => {
+            quote_spanned!(names::shown_at(state.span())=> type State = #state;)
+        }
+        None => quote!(
+            type State = ();
+        ),
     };
     let generics = with_state_bound(&item.generics, declared.args.state.as_ref(), names);
     let (generics, types, bounds) = generics.split_for_impl();
     let settings = settings(declared, names);
     quote! {
         impl #generics #names::Declare<#agent #types> for #reference #types #bounds {
-            type State = #state;
+            #state
 
             fn declaration() -> #names::Declaration {
                 #settings

@@ -47,11 +47,11 @@ fn implement(
     let item = &block.item;
     let agent = &item.self_ty;
     let (generics, _, bounds) = item.generics.split_for_impl();
-    let conditions = attrs::conditions(&item.attrs);
+    let carried = attrs::for_block(&item.attrs);
     let quiet = attrs::quiet();
     let reference = reference(block);
     quote! {
-        #(#conditions)*
+        #(#carried)*
         #quiet
         #[automatically_derived]
         impl #generics #names::Agent for #agent #bounds {
@@ -269,8 +269,12 @@ fn hooks<'a>(
     function: &'a str,
     names: &'a Names,
 ) -> impl Iterator<Item = TokenStream> + 'a {
-    hooks.iter().map(move |hook| {
+    hooks.iter().enumerate().map(move |(index, hook)| {
         let conditions = attrs::conditions(&hook.attrs);
+        // Where the conditions of two hold, that is told already.
+        let earlier = hooks[..index].iter();
+        let earlier = earlier.filter_map(|hook| attrs::condition(&hook.attrs));
+        let first = (index > 0).then(|| quote!(#[cfg(not(any(#(#earlier),*)))]));
         let function = format_ident!("{function}");
         let call = call(&hook.name, &hook.params);
         let at = names::shown_at(hook.name.span());
@@ -284,6 +288,7 @@ fn hooks<'a>(
         let result = quote_spanned!(at=> #private::#end(#private::sendable(#call).await));
         quote! {
             #(#conditions)*
+            #first
             async fn #function(
                 &mut self,
                 __mas_context: &mut #names::Context<Self>,

@@ -16,6 +16,9 @@ pub(crate) enum Param {
     Context { mutable: bool },
 }
 
+/// What is said of a type that has the name of one of ours: it may be another.
+const OWN_TYPE: &str = "if this is a type of your own, import it under another name";
+
 /// The parameters after the receiver.
 pub(crate) fn params(
     signature: &Signature,
@@ -80,7 +83,7 @@ fn param(input: &PatType, agent: &Type, exclusive: bool) -> syn::Result<Param> {
             "&Context<Self>"
         };
         return fault(format!(
-            "a handler borrows its context: write `{}: {wanted}`",
+            "a handler borrows its context: write `{}: {wanted}`; {OWN_TYPE}",
             shown_name(input, "ctx")
         ));
     }
@@ -120,7 +123,7 @@ fn reference_param(
     else {
         if types::is_named(&reference.elem, "Envelope") {
             return fault(format!(
-                "the envelope is taken by value: write `{}: Envelope`",
+                "the envelope is taken by value: write `{}: Envelope`; {OWN_TYPE}",
                 shown_name(input, "envelope")
             ));
         }

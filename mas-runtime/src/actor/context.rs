@@ -354,7 +354,7 @@ impl<A> Context<A> {
     }
 
     /// Gets every message that is published under a topic of this pattern. `*` stands for one word, `**` at the end for
-    /// any number of them: `news.*` takes `news.sport`, `news.**` also `news.sport.chess`. The topic is the message type.
+    /// one or more: `news.*` takes `news.sport`, `news.**` also `news.sport.chess`. The topic is the message type.
     ///
     /// # Errors
     /// When the pattern is empty or malformed, or there are too many.

@@ -70,7 +70,7 @@ pub enum SendError {
         target: AgentId,
     },
     /// The target restarted too often and was given up on.
-    #[error("`{target}` has failed for good: remove it and spawn it again")]
+    #[error("`{target}` has failed for good: spawn it again")]
     Failed {
         /// Who.
         target: AgentId,

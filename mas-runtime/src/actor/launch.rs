@@ -19,7 +19,7 @@ use super::state::StateCell;
 use super::supervisor::{Member, Supervisor};
 use super::timers::Timers;
 use crate::model::AgentId;
-use crate::model::limits::{CAPABILITIES_MAX, METADATA_BYTES_MAX};
+use crate::model::limits::{CAPABILITIES_MAX, CONCURRENCY_MAX, MAILBOX_MAX, METADATA_BYTES_MAX};
 use crate::store::StoreError;
 
 /// Most instances that one pool may have.
@@ -244,8 +244,15 @@ fn check(declaration: &Declaration) -> Result<(), String> {
             "`{id}` declares metadata of more than {METADATA_BYTES_MAX} bytes"
         ));
     }
-    if declaration.mailbox == 0 || declaration.concurrency == 0 {
-        return Err(format!("`{id}` declares a mailbox or a concurrency of 0"));
+    for (what, declared, max) in [
+        ("mailbox", declaration.mailbox, MAILBOX_MAX),
+        ("concurrency", declaration.concurrency, CONCURRENCY_MAX),
+    ] {
+        if !(1..=max).contains(&declared) {
+            return Err(format!(
+                "`{id}` declares a {what} of {declared}: it is from 1 to {max}"
+            ));
+        }
     }
     Ok(())
 }
@@ -274,4 +281,29 @@ pub(crate) fn furnish(
     });
     let timers = Timers::new(id.clone(), Arc::clone(host), declaration.durable);
     (window, Arc::new(timers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_declaration_by_hand_keeps_to_the_limits() {
+        let declared = || Declaration::new("worker");
+        for good in [
+            declared(),
+            declared().mailbox(MAILBOX_MAX),
+            declared().concurrency(CONCURRENCY_MAX),
+        ] {
+            assert_eq!(check(&good), Ok(()));
+        }
+        for bad in [
+            declared().mailbox(0),
+            declared().mailbox(MAILBOX_MAX + 1),
+            declared().concurrency(0),
+            declared().concurrency(CONCURRENCY_MAX + 1),
+        ] {
+            assert!(check(&bad).is_err(), "{bad:?}");
+        }
+    }
 }

@@ -18,7 +18,7 @@ use crate::model::{AgentId, Envelope, Failure, FailureCode, MessageType, Payload
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a handler's payload: a payload is `Deserialize`, `Send` and `'static`",
     label = "this payload cannot be received",
-    note = "add `#[derive(Serialize, Deserialize)]` to `{Self}`"
+    note = "if `{Self}` is yours, add `#[derive(Serialize, Deserialize)]` to it"
 )]
 pub trait Receive: DeserializeOwned + Send + 'static {}
 
@@ -29,8 +29,8 @@ impl<T: DeserializeOwned + Send + 'static> Receive for T {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a handler's reply: a reply is `Serialize`, `Send` and `'static`",
     label = "this reply cannot be sent",
-    note = "add `#[derive(Serialize, Deserialize)]` to `{Self}`",
-    note = "a handler that can fail writes its return type as `Result<..>`"
+    note = "a handler that can fail writes its return type as `Result<..>`",
+    note = "if `{Self}` is yours, add `#[derive(Serialize, Deserialize)]` to it"
 )]
 pub trait Answer: Serialize + Send + 'static {}
 
@@ -59,7 +59,7 @@ impl<E: Into<Box<dyn StdError + Send + Sync>>> Fault for E {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent by a typed call: the payload of a typed call is also `Serialize`",
     label = "this handler's payload is not `Serialize`",
-    note = "add `#[derive(Serialize)]` to `{Self}`, or send a value that has the same shape with `ask` or `tell`"
+    note = "if `{Self}` is yours, add `#[derive(Serialize)]` to it; or send a value that has the same shape with `ask` or `tell`"
 )]
 pub trait Post: Serialize + Send + 'static {}
 
@@ -70,7 +70,7 @@ impl<T: Serialize + Send + 'static> Post for T {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be received from a typed call: the reply of a typed call is also `Deserialize`",
     label = "this handler's reply is not `Deserialize`",
-    note = "add `#[derive(Deserialize)]` to `{Self}`, or receive a value that has the same shape with `ask`"
+    note = "if `{Self}` is yours, add `#[derive(Deserialize)]` to it; or receive a value that has the same shape with `ask`"
 )]
 pub trait Expect: DeserializeOwned + Send + 'static {}
 

@@ -313,7 +313,8 @@ pub struct Ask<R> {
 
 /// What an ask and the asking for a stream have in common.
 enum AskState<W> {
-    Draft(Draft, Duration),
+    /// With how long to wait, where that was said.
+    Draft(Draft, Option<Duration>),
     Sending(Boxed<'static, Result<(), SendError>>, Box<Pending<W>>),
     Waiting(Box<Pending<W>>),
     Done,
@@ -343,7 +344,7 @@ impl Drop for OpenWait {
 }
 
 impl<W> AskState<W> {
-    fn draft_mut(&mut self) -> Option<(&mut Draft, &mut Duration)> {
+    fn draft_mut(&mut self) -> Option<(&mut Draft, &mut Option<Duration>)> {
         match self {
             Self::Draft(draft, timeout) => Some((draft, timeout)),
             _ => None,
@@ -355,6 +356,7 @@ impl<W> AskState<W> {
         let Self::Draft(mut draft, timeout) = std::mem::replace(self, Self::Done) else {
             return Ok(());
         };
+        let timeout = timeout.unwrap_or(ASK_TIMEOUT);
         let now = draft.to.host.core().clock.now();
         draft.letter.delivery.deadline =
             earlier(draft.letter.delivery.deadline, Some(now + timeout));
@@ -390,6 +392,14 @@ impl<W> AskState<W> {
             Sending::Wait(wait) => Self::Sending(wait, pending),
         };
         Ok(())
+    }
+
+    /// The same message for nobody who waits. What was said of how long to wait holds for the sending.
+    fn into_tell(self) -> Tell {
+        Tell(match self {
+            Self::Draft(draft, timeout) => TellState::Draft(draft, timeout),
+            _ => TellState::Done,
+        })
     }
 
     /// Moves on from sending to waiting.
@@ -457,7 +467,7 @@ fn open_wait(draft: &Draft) -> Result<Option<OpenWait>, AskError> {
 impl<R> Ask<R> {
     pub(crate) fn new(draft: Draft) -> Self {
         Self {
-            state: AskState::Draft(draft, ASK_TIMEOUT),
+            state: AskState::Draft(draft, None),
             reply: PhantomData,
         }
     }
@@ -467,7 +477,7 @@ impl<R> Ask<R> {
     /// How long to wait for the reply; 60 s unless said.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         if let Some((_, own)) = self.state.draft_mut() {
-            *own = timeout;
+            *own = Some(timeout);
         }
         self
     }
@@ -540,9 +550,15 @@ pub struct AskStream<T> {
 impl<T> AskStream<T> {
     pub(crate) fn new(draft: Draft) -> Self {
         Self {
-            state: AskState::Draft(draft, ASK_TIMEOUT),
+            state: AskState::Draft(draft, None),
             item: PhantomData,
         }
+    }
+
+    /// Sends it without waiting for the stream: the handler is called, and nobody takes what it yields. Its timeout,
+    /// where one was said, is then that of the [`Tell`].
+    pub fn tell(self) -> Tell {
+        self.state.into_tell()
     }
 
     options!();
@@ -550,7 +566,7 @@ impl<T> AskStream<T> {
     /// How long to wait for the first item, and then for each next one; 60 s unless said.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         if let Some((_, own)) = self.state.draft_mut() {
-            *own = timeout;
+            *own = Some(timeout);
         }
         self
     }
@@ -597,12 +613,9 @@ impl<R> Call<R> {
         Self(Ask::new(draft))
     }
 
-    /// Sends it without waiting for the reply.
+    /// Sends it without waiting for the reply. Its timeout, where one was said, is then that of the [`Tell`].
     pub fn tell(self) -> Tell {
-        match self.0.state {
-            AskState::Draft(draft, _) => Tell(TellState::Draft(draft, None)),
-            _ => Tell(TellState::Done),
-        }
+        self.0.state.into_tell()
     }
 
     options!();

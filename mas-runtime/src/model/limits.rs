@@ -25,6 +25,9 @@ pub const MAILBOX_MAX: usize = 1_048_576;
 /// `&self` handlers that may run side by side in one instance, unless the agent declares another number.
 pub const CONCURRENCY_DEFAULT: usize = 64;
 
+/// Largest `concurrency = ..` that an agent may declare, in `&self` handlers.
+pub const CONCURRENCY_MAX: usize = 65_536;
+
 /// Envelopes that an instance takes out of its mailbox at a time: long enough to spread the cost of the lock, short
 /// enough that a critical envelope does not wait behind many bulk ones.
 pub const BATCH_MAX: usize = 64;
