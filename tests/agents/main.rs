@@ -2,6 +2,7 @@
 
 mod cycles;
 mod durable;
+mod faults;
 mod floods;
 mod pools;
 mod sending;
