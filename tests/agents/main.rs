@@ -4,6 +4,7 @@ mod cycles;
 mod durable;
 mod faults;
 mod floods;
+mod harness;
 mod pools;
 mod sending;
 mod streams;

@@ -21,7 +21,8 @@ use super::state::{DraftState, Snapshot, StateCell, Updating};
 use super::timers::{self, TimerHandle};
 use super::turn::Turn;
 use crate::model::{
-    AgentId, Error, Failure, FailureCode, MessageId, MessageType, Meta, Moment, Payload, Result,
+    AgentId, Codec, Error, Failure, FailureCode, MessageId, MessageType, Meta, Moment, Payload,
+    Result,
 };
 use crate::store::{Batch, Op};
 
@@ -391,14 +392,7 @@ impl<A> Context<A> {
         message_type: &str,
         payload: &P,
     ) -> Result<TimerHandle> {
-        timers::start(
-            &self.timers()?,
-            &self.turn,
-            after,
-            None,
-            message_type,
-            payload,
-        )
+        self.start_timer(after, None, message_type, payload)
     }
 
     /// Sends this agent a message again and again, the first after one period. A durable agent's timer survives a restart
@@ -415,21 +409,31 @@ impl<A> Context<A> {
         if period.is_zero() {
             return Err(Error::msg("a timer's period must be longer than zero"));
         }
+        self.start_timer(period, Some(period), message_type, payload)
+    }
+
+    fn start_timer<P: Serialize + ?Sized>(
+        &self,
+        after: Duration,
+        period: Option<Duration>,
+        message_type: &str,
+        payload: &P,
+    ) -> Result<TimerHandle> {
         let timers = self.timers()?;
-        timers::start(
-            &timers,
-            &self.turn,
-            period,
-            Some(period),
-            message_type,
-            payload,
-        )
+        let timer = timers::start(&timers, &self.turn, after, period, message_type, payload)?;
+        self.turn.host.timer_started(&timer, after, period, &|| {
+            let payload = Codec::MessagePack.encode(payload)?;
+            Ok((MessageType::new(message_type)?, payload))
+        });
+        Ok(timer)
     }
 
     /// Cancels a timer. False when it has fired for the last time, or was cancelled before.
     pub fn cancel(&self, timer: &TimerHandle) -> bool {
-        self.timers()
-            .is_ok_and(|timers| timers::cancel(&timers, &self.turn, timer))
+        self.turn.host.timer_cancelled(timer)
+            || self
+                .timers()
+                .is_ok_and(|timers| timers::cancel(&timers, &self.turn, timer))
     }
 
     fn timers(&self) -> Result<Arc<timers::Timers>> {
