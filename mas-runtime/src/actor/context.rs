@@ -15,6 +15,7 @@ use super::host::Core;
 use super::inbox::Window;
 use super::launch::{Source, Spawn, Start, spawning};
 use super::port::Order;
+use super::publish::publish;
 use super::query::{AgentRecord, Query};
 use super::send::{Ask, AskStream, Draft, Handle, Tell};
 use super::state::{DraftState, Snapshot, StateCell, Updating};
@@ -372,14 +373,8 @@ impl<A> Context<A> {
         topic: &str,
         payload: &P,
     ) -> Result<usize, SendError> {
-        let subscribers = self.turn.host.subscribers(topic);
-        let mut result = Ok(subscribers.len());
-        for id in subscribers {
-            if let Err(error) = self.tell(id, topic, payload).await {
-                result = result.and(Err(error));
-            }
-        }
-        result
+        let turn = Arc::clone(&self.turn);
+        publish(&self.turn.host, Some(turn), topic, payload).await
     }
 
     /// Sends this agent a message after a while. A durable agent's timer survives a restart of the process.

@@ -9,6 +9,7 @@
 //! | `message` | one delivery as a handler's arm sees it, and its [`Reply`] |
 //! | `context` | [`Context`]: what a handler may do besides its own fields |
 //! | `agent_ref`, `send`, `replies` | [`AgentRef`], the builders that it returns, streamed replies |
+//! | `publish` | one message to every subscriber of a topic |
 //! | `lanes`, `wake`, `mailbox` | bounded lanes by priority, the wake flag, senders in line |
 //! | `inbox`, `delivery` | the durable inbox's part in memory; an envelope with its asker and its entry |
 //! | `turn` | what one run of a handler inherits and stages |
@@ -39,6 +40,7 @@ mod launch;
 mod mailbox;
 mod message;
 mod port;
+mod publish;
 mod pump;
 mod query;
 mod replies;
@@ -85,6 +87,7 @@ pub(crate) use launch::{Launch, Source, Start, furnish, spawning};
 #[cfg(any(test, feature = "testkit"))]
 pub(crate) use port::Slot;
 pub(crate) use port::{Delivered, Port};
+pub(crate) use publish::publish;
 pub(crate) use send::{Draft, Handle};
 pub(crate) use supervisor::Supervisor;
 pub(crate) use turn::{NO_ID, Turn};

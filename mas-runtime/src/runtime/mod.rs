@@ -36,7 +36,7 @@ use self::topics::Topics;
 use crate::actor::{
     Agent, AgentRecord, AgentRef, Boxed, Core, DeadLetter, Draft, EndReason, Event, Handle,
     HandlerTable, Host, Launch, Planned, Port, Query, Route, SendError, Sending, Source, Spawn,
-    SpawnError, Start, Supervisor, Tell, Turn, spawning,
+    SpawnError, Start, Supervisor, Turn, publish, spawning,
 };
 use crate::model::{AgentId, Result, RuntimeId};
 use crate::store::Batch;
@@ -178,18 +178,8 @@ impl Runtime {
         topic: &str,
         payload: &P,
     ) -> Result<usize, SendError> {
-        let subscribers = self.inner.subscribers(topic);
-        let mut result = Ok(subscribers.len());
-        for id in subscribers {
-            let host: Arc<dyn Host> = Arc::clone(&self.inner) as _;
-            let port = self.inner.port(&id);
-            let to = Arc::new(Handle { host, id, port });
-            let draft = Draft::new(to, Turn::current()).by_type(topic, payload);
-            if let Err(error) = Tell::new(draft).await {
-                result = result.and(Err(error));
-            }
-        }
-        result
+        let host: Arc<dyn Host> = Arc::clone(&self.inner) as _;
+        publish(&host, Turn::current(), topic, payload).await
     }
 
     /// Adds a subscription of an agent: [`Context::subscribe`](crate::actor::Context::subscribe) from outside.
