@@ -1,5 +1,6 @@
 //! Agents in a runtime: sending, streaming, state, supervision, timers, topics.
 
+mod children;
 mod cycles;
 mod durable;
 mod faults;

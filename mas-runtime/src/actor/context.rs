@@ -284,6 +284,33 @@ impl<A> Context<A> {
         self.start(id.map(|id| Start::new(Some(id), Source::value(agent), 1)))
     }
 
+    /// As [`Context::spawn`], with a fresh agent for each start: after a crash, too.
+    ///
+    /// # Errors
+    /// [`SpawnError`].
+    pub fn spawn_with<B: Agent<Ref = R>, R>(
+        &self,
+        make: impl Fn() -> B + Send + Sync + 'static,
+    ) -> Spawn<R> {
+        let source = Source::Factory(Arc::new(make));
+        self.start(Ok(Start::new(None, source, 1)))
+    }
+
+    /// Starts several instances that share one id, one state, one durable inbox and its work, as a child of this agent.
+    ///
+    /// # Errors
+    /// [`SpawnError`].
+    pub fn spawn_pool<B: Agent<Ref = R>, R>(
+        &self,
+        id: impl AsRef<str>,
+        instances: usize,
+        make: impl Fn() -> B + Send + Sync + 'static,
+    ) -> Spawn<R> {
+        let id = AgentId::new(id).map_err(SpawnError::from);
+        let source = Source::Factory(Arc::new(make));
+        self.start(id.map(|id| Start::new(Some(id), source, instances)))
+    }
+
     fn start<B: Agent>(&self, start: Result<Start<B>, SpawnError>) -> Spawn<B::Ref> {
         let host = Arc::clone(&self.turn.host);
         spawning(host, start, Some(self.turn.agent.clone()))
