@@ -8,6 +8,7 @@ mod floods;
 mod harness;
 mod pools;
 mod sending;
+mod shutdown;
 mod streams;
 mod supervision;
 mod timers;
