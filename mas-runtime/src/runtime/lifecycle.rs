@@ -162,6 +162,9 @@ impl Inner {
         };
         self.core.engine.commit(Batch::new().with(op)).await?;
         self.registry.forget(&id);
+        if with_data {
+            self.outboxes.forget(&id);
+        }
         Ok(())
     }
 
@@ -332,5 +335,38 @@ impl Inner {
         self.watches
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        Clock, Entropy, Envelope, MessageId, MessageType, Payload, SystemClock, encode_envelope,
+    };
+    use crate::runtime::Runtime;
+    use crate::store::{Commit, MemoryEngine};
+
+    #[tokio::test]
+    async fn nothing_waits_to_leave_a_sender_that_was_removed_with_its_data() {
+        let clock = SystemClock::new();
+        let id = MessageId::new(clock.unix(), &Entropy::seeded(1));
+        let sender = AgentId::new("sender").unwrap();
+        let target = AgentId::new("nobody").unwrap();
+        let message_type = MessageType::new("note").unwrap();
+        let mut envelope =
+            Envelope::new(id, sender.clone(), target, message_type, Payload::empty());
+        let bytes = encode_envelope(&mut envelope, &clock, usize::MAX).unwrap();
+        let engine = MemoryEngine::new();
+        let batch = Batch::new().outbox_put(sender.clone(), bytes);
+        engine.commit(batch).await.unwrap();
+
+        let runtime = Runtime::builder().engine(engine).start().await.unwrap();
+        assert!(!runtime.inner.outboxes.is_clear(&sender));
+        runtime.remove("sender").await.unwrap();
+        assert!(!runtime.inner.outboxes.is_clear(&sender), "its data stays");
+        runtime.remove_with_data("sender").await.unwrap();
+        assert!(runtime.inner.outboxes.is_clear(&sender));
+        runtime.shutdown().await.unwrap();
     }
 }
