@@ -119,3 +119,94 @@ async fn a_pool_of_none_is_refused() {
     assert_eq!(body.grow_many(0).await.unwrap(), "not 0");
     assert_eq!(made.load(Ordering::SeqCst), 0);
 }
+
+/// A family of three generations: `elder` has `left` and `right`, and `right` has `grandchild`.
+#[agent(strategy = "one_for_all")]
+struct Elder {
+    log: Log,
+}
+
+type Log = Arc<std::sync::Mutex<Vec<String>>>;
+
+#[agent]
+impl Elder {
+    #[on_start]
+    async fn starting(&mut self, ctx: &mut Context<Self>) -> Result<()> {
+        for (name, child) in [("left", None), ("right", Some("grandchild"))] {
+            let log = Arc::clone(&self.log);
+            ctx.spawn_as(name, Relative { log, child }).await?;
+        }
+        Ok(())
+    }
+}
+
+#[agent]
+struct Relative {
+    log: Log,
+    child: Option<&'static str>,
+}
+
+impl Relative {
+    fn log(&self, ctx: &Context<Self>, what: &str) {
+        let line = format!("{} {what}", ctx.id());
+        self.log.lock().unwrap().push(line);
+    }
+}
+
+#[agent]
+impl Relative {
+    #[on_start]
+    async fn starting(&mut self, ctx: &mut Context<Self>) -> Result<()> {
+        self.log(ctx, "starts");
+        if let Some(name) = self.child {
+            let log = Arc::clone(&self.log);
+            ctx.spawn_as(name, Self { log, child: None }).await?;
+        }
+        Ok(())
+    }
+
+    #[on_stop]
+    async fn stopping(&mut self, ctx: &mut Context<Self>) {
+        self.log(ctx, "stops");
+    }
+
+    #[on("adopt")]
+    async fn adopt(&mut self, name: String, ctx: &mut Context<Self>) -> Result<()> {
+        let log = Arc::clone(&self.log);
+        ctx.spawn_as(name, Self { log, child: None }).await?;
+        Ok(())
+    }
+
+    #[on("panic")]
+    async fn panic(&mut self) {
+        panic!("as asked");
+    }
+}
+
+#[tokio::test]
+async fn a_sibling_that_restarts_stops_its_own_children_first() {
+    let kit = TestKit::start().await;
+    let log = Log::default();
+    let own = Arc::clone(&log);
+    kit.spawn(Elder { log: own }).await.unwrap();
+    let relative = |id| RelativeRef::attach(kit.runtime(), id).unwrap();
+    relative("right").adopt("adopted".into()).await.unwrap();
+    log.lock().unwrap().clear();
+    relative("left").panic().await.unwrap_err();
+    kit.advance(secs(10)).await;
+    let own = |line: &&String| !line.starts_with("left");
+    let seen: Vec<String> = log.lock().unwrap().iter().filter(own).cloned().collect();
+    let want = [
+        "adopted stops",
+        "grandchild stops",
+        "right starts",
+        "grandchild starts",
+    ];
+    assert_eq!(seen, want);
+    assert!(relative("adopted").panic().await.is_err_and(|error| {
+        matches!(
+            error,
+            mas::AskError::Send(mas::SendError::UnknownAgent { .. })
+        )
+    }));
+}

@@ -155,8 +155,10 @@ impl Supervisor {
                     return self.finish(&member, EndReason::Stopped).await;
                 }
                 Order::Restart => {
+                    // Its `#[on_start]` spawns them anew.
+                    self.stop_children(&member.port().id).await;
                     slot.clear_order(Order::Restart);
-                    if self.try_start(&member, &mut reason).await {
+                    if slot.order() != Order::Stop && self.try_start(&member, &mut reason).await {
                         return;
                     }
                     continue;
