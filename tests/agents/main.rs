@@ -3,6 +3,7 @@
 mod children;
 mod cycles;
 mod durable;
+mod failures;
 mod faults;
 mod floods;
 mod harness;

@@ -18,6 +18,7 @@
 //! | `timers` | messages that an agent sends itself later |
 //! | `instance`, `launch`, `port` | one running copy, how it is started, where its envelopes go in |
 //! | `supervisor`, `backoff` | restarts, strategies, limits |
+//! | `failures` | the record of instances that were given up on |
 //! | `waiting` | who waits for whom |
 //! | `shell` | the only module that knows ractor |
 
@@ -31,6 +32,7 @@ mod context;
 mod delivery;
 mod error;
 mod event;
+mod failures;
 mod guard;
 mod host;
 mod inbox;
@@ -67,6 +69,7 @@ pub use calls::{
 pub use context::Context;
 pub use error::{AskError, SendError, SpawnError};
 pub use event::{EndReason, Event, EventKind};
+pub use failures::FailureRecord;
 pub use launch::Spawn;
 pub use message::{
     Answer, Expect, Fault, Message, Post, Receive, Reply, lifecycle, lifecycle_unit,
@@ -81,6 +84,7 @@ pub(crate) use agent::{HandlerTable, Route};
 #[cfg(any(test, feature = "testkit"))]
 pub(crate) use alone::{Seat, alone};
 pub(crate) use delivery::{Asker, Delivery};
+pub(crate) use failures::records as failure_records;
 pub(crate) use host::{Boxed, Core, DeadLetter, Host, Intercept, Options, Planned, Sending, Trace};
 pub(crate) use inbox::{Claim, Window};
 pub(crate) use launch::{Launch, Source, Start, furnish, spawning};

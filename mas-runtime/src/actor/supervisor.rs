@@ -13,6 +13,7 @@ use super::backoff::RESTART;
 use super::delivery::Delivery;
 use super::error;
 use super::event::{EndReason, EventKind};
+use super::failures;
 use super::host::{Boxed, DeadLetter, Host};
 use super::instance::LastCrash;
 use super::port::{Order, Port};
@@ -303,6 +304,7 @@ impl Supervisor {
             instance: member.number(),
             reason: reason.clone(),
         });
+        failures::record(core, &port.id, member.number(), &reason);
         self.finish(member, EndReason::Failed(reason)).await;
     }
 

@@ -34,9 +34,9 @@ use self::outbox::Outboxes;
 use self::registry::Registry;
 use self::topics::Topics;
 use crate::actor::{
-    Agent, AgentRecord, AgentRef, Boxed, Core, DeadLetter, Draft, EndReason, Event, Handle,
-    HandlerTable, Host, Launch, Planned, Port, Query, Route, SendError, Sending, Source, Spawn,
-    SpawnError, Start, Supervisor, Turn, publish, spawning,
+    Agent, AgentRecord, AgentRef, Boxed, Core, DeadLetter, Draft, EndReason, Event, FailureRecord,
+    Handle, HandlerTable, Host, Launch, Planned, Port, Query, Route, SendError, Sending, Source,
+    Spawn, SpawnError, Start, Supervisor, Turn, failure_records, publish, spawning,
 };
 use crate::model::{AgentId, Result, RuntimeId};
 use crate::store::Batch;
@@ -203,6 +203,15 @@ impl Runtime {
         DeadLetters {
             inner: Arc::clone(&self.inner),
         }
+    }
+
+    /// The last `limit` instances that were given up on, the oldest of them first: also those of earlier processes on this
+    /// engine.
+    ///
+    /// # Errors
+    /// When the engine can't be read.
+    pub async fn failures(&self, limit: usize) -> Result<Vec<FailureRecord>> {
+        failure_records(&*self.inner.core.engine, limit).await
     }
 
     /// Stops an agent and its children.
