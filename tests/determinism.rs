@@ -173,3 +173,53 @@ fn two_runs_of_one_seed_are_the_same_line_by_line() {
 fn another_seed_gives_another_trace() {
     assert!(first_difference(&trace(1), &trace(2)).is_some());
 }
+
+/// Two kits in turn on one engine, both with the same seed. Gives how much the agent had done after each, and what both
+/// traces say.
+fn restarted(seed: u64) -> (Vec<u64>, Vec<String>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let engine = mas::store::MemoryEngine::new();
+        let mut done = Vec::new();
+        let mut lines = Vec::new();
+        for _ in 0..2 {
+            let builder = TestKit::builder().seed(seed).engine(engine.clone());
+            let kit = builder.start().await;
+            let counter = kit.spawn(Counter).await.unwrap();
+            done.push(counter.add().await.unwrap());
+            done.push(counter.add().await.unwrap());
+            kit.shutdown().await.unwrap();
+            lines.extend(kit.trace());
+        }
+        (done, lines)
+    })
+}
+
+#[agent(state = Tally, durable)]
+struct Counter;
+
+#[agent]
+impl Counter {
+    #[on("add")]
+    async fn add(&mut self, ctx: &mut Context<Self>) -> u64 {
+        tokio::time::sleep(Duration::from_millis(ctx.random() % 50)).await;
+        ctx.update_state(|tally| tally.done += 1);
+        ctx.state().done
+    }
+}
+
+#[test]
+fn a_second_kit_on_an_engine_makes_ids_of_its_own() {
+    let (done, lines) = restarted(0);
+    assert_eq!(
+        done,
+        [1, 2, 3, 4],
+        "no message was taken for an earlier one"
+    );
+    let again = restarted(0);
+    assert_eq!(again.0, done);
+    assert_eq!(first_difference(&lines, &again.1), None);
+}

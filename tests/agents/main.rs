@@ -1,12 +1,17 @@
 //! Agents in a runtime: sending, streaming, state, supervision, timers, topics.
 
 mod calls;
+mod children;
 mod cycles;
 mod durable;
+mod failures;
+mod faults;
 mod floods;
+mod harness;
 mod killed;
 mod pools;
 mod sending;
+mod shutdown;
 mod streams;
 mod supervision;
 mod timers;

@@ -1,5 +1,7 @@
 //! Publish and subscribe.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use mas::prelude::*;
 
 #[agent]
@@ -90,4 +92,66 @@ async fn agents_publish_too_and_bad_patterns_are_refused() {
     assert_eq!(press.print("hello".into()).await.unwrap(), 1);
     let error = reader.follow("a..b".into()).await.unwrap_err();
     assert!(error.to_string().contains("a word is empty"), "{error}");
+}
+
+#[tokio::test]
+async fn a_slow_subscriber_keeps_nobody_else_waiting() {
+    #[agent(id = "a-slow", mailbox = 1)]
+    struct Slow;
+
+    #[agent]
+    impl Slow {
+        #[on("stall")]
+        async fn stall(&mut self) {
+            tokio::time::sleep(secs(10)).await;
+        }
+
+        #[on("news.local")]
+        async fn news(&mut self, _text: String) {}
+    }
+
+    let kit = TestKit::start().await;
+    let slow = kit.spawn(Slow).await.unwrap();
+    let fast = kit.probe("b-fast").await.unwrap();
+    let press = kit.spawn(Press).await.unwrap();
+    for agent in ["a-slow", "b-fast"] {
+        kit.subscribe(agent, "news.*").unwrap();
+    }
+    slow.stall().tell().await.unwrap();
+    kit.advance(secs(1)).await;
+    slow.news("waits".into()).tell().await.unwrap();
+    let runtime = kit.runtime().clone();
+    let outside = tokio::spawn(async move { runtime.publish("news.local", "one").await });
+    let inside = tokio::spawn(press.print("two".into()));
+    kit.advance(secs(1)).await;
+    assert_eq!(fast.count(), 2);
+    assert!(!outside.is_finished() && !inside.is_finished());
+    assert_eq!(outside.await.unwrap().unwrap(), 2);
+    assert_eq!(inside.await.unwrap().unwrap(), 2);
+}
+
+#[tokio::test]
+async fn what_is_published_is_encoded_once() {
+    #[derive(Default)]
+    struct Counted(AtomicU32);
+
+    impl Serialize for Counted {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            serializer.serialize_str("text")
+        }
+    }
+
+    let kit = TestKit::start().await;
+    let mut probes = Vec::new();
+    for id in ["one", "two", "three"] {
+        probes.push(kit.probe(id).await.unwrap());
+        kit.subscribe(id, "news").unwrap();
+    }
+    let counted = Counted::default();
+    assert_eq!(kit.publish("news", &counted).await.unwrap(), 3);
+    assert_eq!(counted.0.load(Ordering::Relaxed), 1);
+    for probe in probes {
+        assert_eq!(probe.next::<String>("news").await.unwrap(), "text");
+    }
 }

@@ -12,7 +12,7 @@ use super::host::Host;
 use super::instance::{Instance, Seated};
 use super::launch::Source;
 use super::mailbox::Pushed;
-use super::port::Port;
+use super::port::{Order, Port};
 use super::pump;
 use super::state::StateCell;
 use super::timers::Timers;
@@ -35,6 +35,8 @@ pub(crate) fn alone<A: Agent>(agent: A, host: Arc<dyn Host>) -> Result<Seat<A>, 
     let cell = StateCell::<StateOf<A>>::new(id.clone(), &declaration);
     let table = Arc::new(HandlerTable::new(A::HANDLERS));
     let timers = Arc::new(Timers::new(id.clone(), Arc::clone(&host), false));
+    // No time passes here: no timer runs, and the host keeps those that are started.
+    timers.close();
     let port = Port::new(
         id,
         declaration,
@@ -56,6 +58,18 @@ pub(crate) fn alone<A: Agent>(agent: A, host: Arc<dyn Host>) -> Result<Seat<A>, 
 impl<A: Agent> Seat<A> {
     pub(crate) const fn is_durable(&self) -> bool {
         self.durable
+    }
+
+    pub(crate) fn port(&self) -> &Arc<Port> {
+        &self.instance.port
+    }
+
+    /// Whether the agent has told itself to stop since it was last asked. It goes on.
+    pub(crate) fn take_stop(&self) -> bool {
+        let slot = self.instance.slot();
+        let stops = slot.order() == Order::Quit;
+        slot.clear_order(Order::Quit);
+        stops
     }
 
     /// Replaces the state.

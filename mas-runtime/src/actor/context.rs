@@ -15,6 +15,7 @@ use super::host::Core;
 use super::inbox::Window;
 use super::launch::{Source, Spawn, Start, spawning};
 use super::port::Order;
+use super::publish::publish;
 use super::query::{AgentRecord, Query};
 use super::send::{Ask, AskStream, Draft, Handle, Tell};
 use super::state::{DraftState, Snapshot, StateCell, Updating};
@@ -23,7 +24,8 @@ use super::to_its_end::ToItsEnd;
 use super::turn::Turn;
 use crate::model::limits::UPDATES_MAX;
 use crate::model::{
-    AgentId, Error, Failure, FailureCode, MessageId, MessageType, Meta, Moment, Payload, Result,
+    AgentId, Codec, Error, Failure, FailureCode, MessageId, MessageType, Meta, Moment, Payload,
+    Result,
 };
 use crate::store::{Batch, Op};
 
@@ -300,6 +302,33 @@ impl<A> Context<A> {
         self.start(id.map(|id| Start::new(Some(id), Source::value(agent), 1)))
     }
 
+    /// As [`Context::spawn`], with a fresh agent for each start: after a crash, too.
+    ///
+    /// # Errors
+    /// [`SpawnError`].
+    pub fn spawn_with<B: Agent<Ref = R>, R>(
+        &self,
+        make: impl Fn() -> B + Send + Sync + 'static,
+    ) -> Spawn<R> {
+        let source = Source::Factory(Arc::new(make));
+        self.start(Ok(Start::new(None, source, 1)))
+    }
+
+    /// Starts several instances that share one id, one state, one durable inbox and its work, as a child of this agent.
+    ///
+    /// # Errors
+    /// [`SpawnError`].
+    pub fn spawn_pool<B: Agent<Ref = R>, R>(
+        &self,
+        id: impl AsRef<str>,
+        instances: usize,
+        make: impl Fn() -> B + Send + Sync + 'static,
+    ) -> Spawn<R> {
+        let id = AgentId::new(id).map_err(SpawnError::from);
+        let source = Source::Factory(Arc::new(make));
+        self.start(id.map(|id| Start::new(Some(id), source, instances)))
+    }
+
     fn start<B: Agent>(&self, start: Result<Start<B>, SpawnError>) -> Spawn<B::Ref> {
         let host = Arc::clone(&self.turn.host);
         spawning(host, start, Some(self.turn.agent().clone()))
@@ -391,14 +420,8 @@ impl<A> Context<A> {
         topic: &str,
         payload: &P,
     ) -> Result<usize, SendError> {
-        let subscribers = self.turn.host.subscribers(topic);
-        let mut result = Ok(subscribers.len());
-        for id in subscribers {
-            if let Err(error) = self.tell(id, topic, payload).await {
-                result = result.and(Err(error));
-            }
-        }
-        result
+        let turn = Arc::clone(&self.turn);
+        publish(&self.turn.host, Some(turn), topic, payload).await
     }
 
     /// Sends this agent a message after a while. A durable agent's timer survives a restart of the process.
@@ -411,14 +434,7 @@ impl<A> Context<A> {
         message_type: &str,
         payload: &P,
     ) -> Result<TimerHandle> {
-        timers::start(
-            &self.timers()?,
-            &self.turn,
-            after,
-            None,
-            message_type,
-            payload,
-        )
+        self.start_timer(after, None, message_type, payload)
     }
 
     /// Sends this agent a message again and again, the first after one period. A durable agent's timer survives a restart
@@ -435,21 +451,31 @@ impl<A> Context<A> {
         if period.is_zero() {
             return Err(Error::msg("a timer's period must be longer than zero"));
         }
+        self.start_timer(period, Some(period), message_type, payload)
+    }
+
+    fn start_timer<P: Serialize + ?Sized>(
+        &self,
+        after: Duration,
+        period: Option<Duration>,
+        message_type: &str,
+        payload: &P,
+    ) -> Result<TimerHandle> {
         let timers = self.timers()?;
-        timers::start(
-            &timers,
-            &self.turn,
-            period,
-            Some(period),
-            message_type,
-            payload,
-        )
+        let timer = timers::start(&timers, &self.turn, after, period, message_type, payload)?;
+        self.turn.host.timer_started(&timer, after, period, &|| {
+            let payload = Codec::MessagePack.encode(payload)?;
+            Ok((MessageType::new(message_type)?, payload))
+        });
+        Ok(timer)
     }
 
     /// Cancels a timer. False when it has fired for the last time, or was cancelled before.
     pub fn cancel(&self, timer: &TimerHandle) -> bool {
-        self.timers()
-            .is_ok_and(|timers| timers::cancel(&timers, &self.turn, timer))
+        self.turn.host.timer_cancelled(timer)
+            || self
+                .timers()
+                .is_ok_and(|timers| timers::cancel(&timers, &self.turn, timer))
     }
 
     fn timers(&self) -> Result<Arc<timers::Timers>> {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::broadcast;
 use tokio_util::task::TaskTracker;
 
@@ -19,9 +20,10 @@ use super::launch::Launch;
 use super::port::Port;
 use super::query::Query;
 use super::send::{Draft, Handle, Letter};
+use super::timers::TimerHandle;
 use super::waiting::WaitGraph;
 use crate::model::limits::{EVENTS_MAX, PAYLOAD_BYTES_MAX, SHUTDOWN_GRACE};
-use crate::model::{AgentId, Clock, Entropy, Envelope, MessageId, Result};
+use crate::model::{AgentId, Clock, Entropy, Envelope, MessageId, MessageType, Result};
 use crate::store::{Batch, Engine};
 
 /// A future behind a pointer, for calls through [`Host`].
@@ -93,6 +95,21 @@ pub(crate) trait Host: Send + Sync + fmt::Debug + 'static {
 
     /// Tells `watcher` when `watched` ends.
     fn watch(&self, watcher: &AgentId, watched: &AgentId) -> Result<()>;
+
+    /// A handler has started a timer. A host in which no time passes keeps it, with its message and payload from `look`.
+    fn timer_started(
+        &self,
+        _timer: &TimerHandle,
+        _after: Duration,
+        _period: Option<Duration>,
+        _look: &dyn Fn() -> Result<(MessageType, Bytes)>,
+    ) {
+    }
+
+    /// A handler cancels a timer. True when this host keeps it.
+    fn timer_cancelled(&self, _timer: &TimerHandle) -> bool {
+        false
+    }
 }
 
 /// A message of a durable handler that is part of its batch.

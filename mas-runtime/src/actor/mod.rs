@@ -9,6 +9,7 @@
 //! | `message` | one delivery as a handler's arm sees it, and its [`Reply`] |
 //! | `context` | [`Context`]: what a handler may do besides its own fields |
 //! | `agent_ref`, `send`, `replies` | [`AgentRef`], the builders that it returns, streamed replies |
+//! | `publish` | one message to every subscriber of a topic |
 //! | `lanes`, `wake`, `mailbox` | bounded lanes by priority, the wake flag, senders in line |
 //! | `inbox`, `delivery` | the durable inbox's part in memory; an envelope with its asker and its entry |
 //! | `turn` | what one run of a handler inherits and stages |
@@ -18,6 +19,7 @@
 //! | `timers` | messages that an agent sends itself later |
 //! | `instance`, `launch`, `port` | one running copy, how it is started, where its envelopes go in |
 //! | `supervisor`, `backoff` | restarts, strategies, limits |
+//! | `failures` | the record of instances that were given up on |
 //! | `waiting` | who waits for whom |
 //! | `shell` | the only module that knows ractor |
 
@@ -32,6 +34,7 @@ mod context;
 mod delivery;
 mod error;
 mod event;
+mod failures;
 mod guard;
 mod hand;
 mod host;
@@ -42,6 +45,7 @@ mod launch;
 mod mailbox;
 mod message;
 mod port;
+mod publish;
 mod pump;
 mod query;
 mod replies;
@@ -69,6 +73,7 @@ pub use calls::{
 pub use context::Context;
 pub use error::{AskError, SendError, SpawnError};
 pub use event::{EndReason, Event, EventKind};
+pub use failures::FailureRecord;
 pub use launch::Spawn;
 pub use message::{
     Answer, Expect, Fault, Message, Post, Receive, Reply, lifecycle, lifecycle_unit,
@@ -83,6 +88,7 @@ pub(crate) use agent::{HandlerTable, Route};
 #[cfg(any(test, feature = "testkit"))]
 pub(crate) use alone::{Seat, alone};
 pub(crate) use delivery::Delivery;
+pub(crate) use failures::records as failure_records;
 pub(crate) use host::{Boxed, Core, DeadLetter, Host, Intercept, Options, Planned, Sending, Trace};
 pub(crate) use inbox::{Claim, Window};
 pub(crate) use launch::{Launch, Source, Start, furnish, spawning};
@@ -90,6 +96,7 @@ pub(crate) use mailbox::Mailbox;
 #[cfg(any(test, feature = "testkit"))]
 pub(crate) use port::Slot;
 pub(crate) use port::{Delivered, Port};
+pub(crate) use publish::publish;
 pub(crate) use send::{Draft, Handle, Letter};
 pub(crate) use supervisor::Supervisor;
 pub(crate) use to_its_end::ToItsEnd;

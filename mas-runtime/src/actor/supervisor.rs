@@ -13,6 +13,7 @@ use super::backoff::RESTART;
 use super::delivery::Delivery;
 use super::error;
 use super::event::{EndReason, EventKind};
+use super::failures;
 use super::host::{Boxed, DeadLetter, Host};
 use super::instance::LastCrash;
 use super::port::{Order, Port};
@@ -155,8 +156,10 @@ impl Supervisor {
                     return self.finish(&member, EndReason::Stopped).await;
                 }
                 Order::Restart => {
+                    // Its `#[on_start]` spawns them anew.
+                    self.stop_children(&member.port().id).await;
                     slot.clear_order(Order::Restart);
-                    if self.try_start(&member, &mut reason).await {
+                    if slot.order() != Order::Stop && self.try_start(&member, &mut reason).await {
                         return;
                     }
                     continue;
@@ -301,6 +304,7 @@ impl Supervisor {
             instance: member.number(),
             reason: reason.clone(),
         });
+        failures::record(core, &port.id, member.number(), &reason);
         self.finish(member, EndReason::Failed(reason)).await;
     }
 

@@ -65,7 +65,7 @@ impl Wake {
 
     /// The consumer found nothing and returns to its actor.
     pub(crate) fn sleep(&self) {
-        self.state.store(ASLEEP, Ordering::SeqCst);
+        self.change(ASLEEP);
     }
 
     /// The consumer found nothing and waits with this waker.
@@ -76,12 +76,17 @@ impl Wake {
             other => *other = Some(waker.clone()),
         }
         drop(slot);
-        self.state.store(PARKED, Ordering::SeqCst);
+        self.change(PARKED);
     }
 
     /// The consumer goes on by itself.
     pub(crate) fn rise(&self) {
-        self.state.store(BUSY, Ordering::SeqCst);
+        self.change(BUSY);
+    }
+
+    /// A swap, as in `ring`: loom knows in which order swaps come, and not where a plain store stands among them.
+    fn change(&self, state: u8) {
+        self.state.swap(state, Ordering::SeqCst);
     }
 
     /// Whether the consumer is at work, as far as one can tell from outside.
@@ -135,6 +140,69 @@ mod loom_tests {
                 left == 0 || late || woken,
                 "taken {taken}, left {left}, nobody woke the consumer"
             );
+        });
+    }
+
+    /// A task's waker that counts.
+    struct Counting(AtomicUsize);
+
+    impl std::task::Wake for Counting {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Two producers and a consumer that waits in its task, and is polled twice: as when a handler that it runs has ended.
+    /// Whatever is left is behind a wake-up that came after the last poll began.
+    #[test]
+    fn no_wake_up_of_a_parked_consumer_is_lost() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let wake = Arc::new(Wake::new());
+            let queue = Arc::new(Mutex::new(0_usize));
+            let actor = Arc::new(AtomicUsize::new(0));
+            let task = std::sync::Arc::new(Counting(AtomicUsize::new(0)));
+            wake.rise();
+            let producers: Vec<_> = (0..2)
+                .map(|_| {
+                    let (wake, queue, actor) = (wake.clone(), queue.clone(), actor.clone());
+                    thread::spawn(move || {
+                        *queue.lock().unwrap() += 1;
+                        match wake.ring() {
+                            Ring::Task(Some(waker)) => waker.wake(),
+                            Ring::Actor => {
+                                actor.fetch_add(1, Ordering::SeqCst);
+                            }
+                            Ring::Task(None) | Ring::Nothing => {}
+                        }
+                    })
+                })
+                .collect();
+            let waker = Waker::from(task.clone());
+            let mut woken_before = 0;
+            let mut looks_again = false;
+            for _ in 0..2 {
+                woken_before = task.0.load(Ordering::SeqCst);
+                wake.rise();
+                *queue.lock().unwrap() = 0;
+                wake.park(&waker);
+                looks_again = *queue.lock().unwrap() > 0;
+                if looks_again {
+                    wake.rise();
+                }
+            }
+            for producer in producers {
+                producer.join().unwrap();
+            }
+            let left = *queue.lock().unwrap();
+            let woken = task.0.load(Ordering::SeqCst) > woken_before;
+            assert!(
+                left == 0 || looks_again || woken,
+                "left {left}, nobody woke the consumer"
+            );
+            let rung = actor.load(Ordering::SeqCst);
+            assert_eq!(rung, 0, "its actor waits for its task, and hears nothing");
         });
     }
 }

@@ -81,6 +81,13 @@ impl Builder {
         self
     }
 
+    /// Keeps everything in an engine that others have, too.
+    #[cfg(any(test, feature = "testkit"))]
+    pub(crate) fn shared_engine(mut self, engine: Arc<dyn Engine>) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+
     /// Takes the time from another clock than the system's.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Some(Arc::new(clock));

@@ -1,7 +1,11 @@
 //! How agents come and go: spawn, stop, remove, watch, heartbeats, and the end of the runtime.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::join_all;
 
 use super::{Inner, registry};
 use crate::actor::{
@@ -59,12 +63,17 @@ impl Inner {
             parent,
         ));
         match self.router.entry(id.clone()) {
-            dashmap::Entry::Occupied(_) => Err(SpawnError::Duplicate { id }),
-            dashmap::Entry::Vacant(vacant) => {
-                vacant.insert(Arc::clone(&port));
-                Ok(port)
-            }
+            dashmap::Entry::Occupied(_) => return Err(SpawnError::Duplicate { id }),
+            dashmap::Entry::Vacant(vacant) => drop(vacant.insert(Arc::clone(&port))),
         }
+        // The end of the runtime looks at the router after it has closed the door: it sees this port, or is seen here.
+        if !self.is_open() {
+            self.router.remove(&id);
+            port.set_end(EndReason::Stopped);
+            port.set_gone();
+            return Err(SpawnError::ShutDown);
+        }
+        Ok(port)
     }
 
     /// The handler table of an agent's type.
@@ -153,13 +162,19 @@ impl Inner {
         };
         self.core.engine.commit(Batch::new().with(op)).await?;
         self.registry.forget(&id);
+        if with_data {
+            self.outboxes.forget(&id);
+        }
         Ok(())
     }
 
     /// An agent has ended: nobody finds it any more, and its watchers hear of it.
     pub(super) fn agent_ended(&self, port: &Arc<Port>, reason: &EndReason) {
-        self.router
-            .remove_if(&port.id, |_, own| Arc::ptr_eq(own, port));
+        let is_own = |_: &AgentId, own: &Arc<Port>| Arc::ptr_eq(own, port);
+        if self.router.remove_if(&port.id, is_own).is_none() {
+            // It was abandoned just when it ended by itself.
+            return;
+        }
         self.registry.remove(port);
         self.topics.remove(&port.id);
         let watchers = {
@@ -270,13 +285,7 @@ impl Inner {
 
     async fn end(self: &Arc<Self>) -> Result<()> {
         let grace = self.core.options.shutdown_grace;
-        let roots = self.registry.ports();
-        let stops: Vec<_> = roots
-            .into_iter()
-            .filter(|port| port.parent.is_none())
-            .map(|port| Arc::clone(&self.supervisor).stop(port, grace))
-            .collect();
-        futures_util::future::join_all(stops).await;
+        self.stop_all(grace).await;
         self.supervisor.close();
         self.stop_heartbeat.notify_one();
         self.outboxes.poke_all();
@@ -291,14 +300,73 @@ impl Inner {
         Ok(())
     }
 
+    /// Stops all agents, each once: those without a parent, which stop their children; then what is left, such as one
+    /// that was just being spawned when its parent ended.
+    async fn stop_all(&self, grace: Duration) {
+        let mut told = BTreeSet::new();
+        loop {
+            let mut left: Vec<Arc<Port>> = self
+                .router
+                .iter()
+                .filter(|entry| !told.contains(entry.key()))
+                .map(|entry| Arc::clone(entry.value()))
+                .collect();
+            if left.is_empty() {
+                return;
+            }
+            left.sort_by(|one, other| one.id.cmp(&other.id));
+            let is_root = |port: &Arc<Port>| {
+                let parent = port.parent.as_ref();
+                parent.is_none_or(|parent| self.port(parent).is_none())
+            };
+            let (roots, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(is_root);
+            let next = if roots.is_empty() { rest } else { roots };
+            told.extend(next.iter().map(|port| port.id.clone()));
+            let stops = next
+                .into_iter()
+                .map(|port| Arc::clone(&self.supervisor).stop(port, grace));
+            join_all(stops).await;
+        }
+    }
+
     fn watches(
         &self,
-    ) -> std::sync::MutexGuard<
-        '_,
-        std::collections::BTreeMap<AgentId, std::collections::BTreeSet<AgentId>>,
-    > {
+    ) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<AgentId, BTreeSet<AgentId>>> {
         self.watches
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        Clock, Entropy, Envelope, MessageId, MessageType, Payload, SystemClock, encode_envelope,
+    };
+    use crate::runtime::Runtime;
+    use crate::store::{Commit, MemoryEngine};
+
+    #[tokio::test]
+    async fn nothing_waits_to_leave_a_sender_that_was_removed_with_its_data() {
+        let clock = SystemClock::new();
+        let id = MessageId::new(clock.unix(), &Entropy::seeded(1));
+        let sender = AgentId::new("sender").unwrap();
+        let target = AgentId::new("nobody").unwrap();
+        let message_type = MessageType::new("note").unwrap();
+        let mut envelope =
+            Envelope::new(id, sender.clone(), target, message_type, Payload::empty());
+        let bytes = encode_envelope(&mut envelope, &clock, usize::MAX).unwrap();
+        let engine = MemoryEngine::new();
+        let batch = Batch::new().outbox_put(sender.clone(), bytes);
+        engine.commit(batch).await.unwrap();
+
+        let runtime = Runtime::builder().engine(engine).start().await.unwrap();
+        assert!(!runtime.inner.outboxes.is_clear(&sender));
+        runtime.remove("sender").await.unwrap();
+        assert!(!runtime.inner.outboxes.is_clear(&sender), "its data stays");
+        runtime.remove_with_data("sender").await.unwrap();
+        assert!(runtime.inner.outboxes.is_clear(&sender));
+        runtime.shutdown().await.unwrap();
     }
 }

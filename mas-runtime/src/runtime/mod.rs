@@ -34,9 +34,9 @@ use self::outbox::Outboxes;
 use self::registry::Registry;
 use self::topics::Topics;
 use crate::actor::{
-    Agent, AgentRecord, AgentRef, Boxed, Core, DeadLetter, Draft, EndReason, Event, Handle,
-    HandlerTable, Host, Launch, Letter, Planned, Port, Query, Route, SendError, Sending, Source,
-    Spawn, SpawnError, Start, Supervisor, Tell, Turn, spawning,
+    Agent, AgentRecord, AgentRef, Boxed, Core, DeadLetter, Draft, EndReason, Event, FailureRecord,
+    Handle, HandlerTable, Host, Launch, Letter, Planned, Port, Query, Route, SendError, Sending,
+    Source, Spawn, SpawnError, Start, Supervisor, Turn, failure_records, publish, spawning,
 };
 use crate::model::{AgentId, Result, RuntimeId};
 use crate::store::Batch;
@@ -178,18 +178,8 @@ impl Runtime {
         topic: &str,
         payload: &P,
     ) -> Result<usize, SendError> {
-        let subscribers = self.inner.subscribers(topic);
-        let mut result = Ok(subscribers.len());
-        for id in subscribers {
-            let host: Arc<dyn Host> = Arc::clone(&self.inner) as _;
-            let port = self.inner.port(&id);
-            let to = Arc::new(Handle { host, id, port });
-            let draft = Draft::new(to, Turn::current()).by_type(topic, payload);
-            if let Err(error) = Tell::new(draft).await {
-                result = result.and(Err(error));
-            }
-        }
-        result
+        let host: Arc<dyn Host> = Arc::clone(&self.inner) as _;
+        publish(&host, Turn::current(), topic, payload).await
     }
 
     /// Adds a subscription of an agent: [`Context::subscribe`](crate::actor::Context::subscribe) from outside.
@@ -213,6 +203,15 @@ impl Runtime {
         DeadLetters {
             inner: Arc::clone(&self.inner),
         }
+    }
+
+    /// The last `limit` instances that were given up on, the oldest of them first: also those of earlier processes on this
+    /// engine.
+    ///
+    /// # Errors
+    /// When the engine can't be read.
+    pub async fn failures(&self, limit: usize) -> Result<Vec<FailureRecord>> {
+        failure_records(&*self.inner.core.engine, limit).await
     }
 
     /// Stops an agent and its children.

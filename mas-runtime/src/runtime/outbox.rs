@@ -162,6 +162,15 @@ impl Outboxes {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Nothing is left of what a sender has sent: its worker looks once more, and ends.
+    pub(super) fn forget(&self, sender: &AgentId) {
+        let mut state = self.state();
+        state.counts.remove(sender);
+        if let Some(worker) = state.workers.get(sender) {
+            worker.notify_one();
+        }
+    }
 }
 
 /// Brings one sender's entries on their way until none is left.

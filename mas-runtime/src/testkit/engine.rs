@@ -19,6 +19,8 @@ pub enum Fault {
     Errors,
     /// Every commit fails: no room is left.
     DiskFull,
+    /// Every read fails: the disk takes, and does not give.
+    Reads,
     /// Every commit takes this long.
     Slow(Duration),
     /// Every commit is stored and answered by an error: the engine can't tell.
@@ -54,6 +56,18 @@ impl FaultyEngine {
     fn fault(&self) -> MutexGuard<'_, Option<Fault>> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Reads, unless reads fail.
+    fn read<'a, T: Send + 'a>(
+        &'a self,
+        read: impl FnOnce(&'a dyn Engine) -> ReadFuture<'a, T>,
+    ) -> ReadFuture<'a, T> {
+        if *self.fault() == Some(Fault::Reads) {
+            let error = StoreError::io("read: a fault was asked for", io::ErrorKind::Other.into());
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        read(&*self.engine)
+    }
 }
 
 impl std::fmt::Debug for FaultyEngine {
@@ -73,7 +87,7 @@ impl Commit for FaultyEngine {
         };
         let fault = *self.fault();
         match fault {
-            None => self.engine.commit(batch),
+            None | Some(Fault::Reads) => self.engine.commit(batch),
             Some(Fault::Errors) => failed(io::ErrorKind::Other),
             Some(Fault::DiskFull) => failed(io::ErrorKind::StorageFull),
             Some(Fault::StoredThenError) => {
@@ -104,7 +118,7 @@ impl Commit for FaultyEngine {
 
 impl StateStore for FaultyEngine {
     fn load_state(&self, agent: &AgentId) -> ReadFuture<'_, Option<StoredState>> {
-        self.engine.load_state(agent)
+        self.read(|engine| engine.load_state(agent))
     }
 }
 
@@ -116,11 +130,11 @@ impl Inbox for FaultyEngine {
         after: u64,
         limit: usize,
     ) -> ReadFuture<'_, Vec<InboxEntry>> {
-        self.engine.inbox_page(agent, lane, after, limit)
+        self.read(|engine| engine.inbox_page(agent, lane, after, limit))
     }
 
     fn inbox_counts(&self, agent: &AgentId) -> ReadFuture<'_, [u64; 5]> {
-        self.engine.inbox_counts(agent)
+        self.read(|engine| engine.inbox_counts(agent))
     }
 
     fn outbox_page(
@@ -129,15 +143,15 @@ impl Inbox for FaultyEngine {
         after: u64,
         limit: usize,
     ) -> ReadFuture<'_, Vec<OutboxEntry>> {
-        self.engine.outbox_page(agent, after, limit)
+        self.read(|engine| engine.outbox_page(agent, after, limit))
     }
 
     fn outbox_agents(&self, after: Option<&AgentId>, limit: usize) -> ReadFuture<'_, Vec<AgentId>> {
-        self.engine.outbox_agents(after, limit)
+        self.read(|engine| engine.outbox_agents(after, limit))
     }
 
     fn dedup(&self, agent: &AgentId, id: MessageId) -> ReadFuture<'_, Option<DedupEntry>> {
-        self.engine.dedup(agent, id)
+        self.read(|engine| engine.dedup(agent, id))
     }
 
     fn dedup_page(
@@ -146,7 +160,7 @@ impl Inbox for FaultyEngine {
         after: Option<MessageId>,
         limit: usize,
     ) -> ReadFuture<'_, Vec<DedupEntry>> {
-        self.engine.dedup_page(agent, after, limit)
+        self.read(|engine| engine.dedup_page(agent, after, limit))
     }
 
     fn timers(
@@ -155,25 +169,25 @@ impl Inbox for FaultyEngine {
         after: Option<u64>,
         limit: usize,
     ) -> ReadFuture<'_, Vec<TimerEntry>> {
-        self.engine.timers(agent, after, limit)
+        self.read(|engine| engine.timers(agent, after, limit))
     }
 
     fn dead_letters(&self, after: u64, limit: usize) -> ReadFuture<'_, Vec<DeadEntry>> {
-        self.engine.dead_letters(after, limit)
+        self.read(|engine| engine.dead_letters(after, limit))
     }
 
     fn dead_letter(&self, seq: u64) -> ReadFuture<'_, Option<DeadEntry>> {
-        self.engine.dead_letter(seq)
+        self.read(|engine| engine.dead_letter(seq))
     }
 }
 
 impl Directory for FaultyEngine {
     fn agent(&self, agent: &AgentId) -> ReadFuture<'_, Option<DirectoryEntry>> {
-        self.engine.agent(agent)
+        self.read(|engine| engine.agent(agent))
     }
 
     fn agents(&self, after: Option<&AgentId>, limit: usize) -> ReadFuture<'_, Vec<DirectoryEntry>> {
-        self.engine.agents(after, limit)
+        self.read(|engine| engine.agents(after, limit))
     }
 }
 
@@ -184,17 +198,17 @@ impl Journal for FaultyEngine {
         from: u64,
         limit: usize,
     ) -> ReadFuture<'_, Vec<JournalEntry>> {
-        self.engine.journal_page(journal, from, limit)
+        self.read(|engine| engine.journal_page(journal, from, limit))
     }
 
     fn journal_end(&self, journal: &str) -> ReadFuture<'_, u64> {
-        self.engine.journal_end(journal)
+        self.read(|engine| engine.journal_end(journal))
     }
 }
 
 impl Secrets for FaultyEngine {
     fn secret(&self, name: &str) -> ReadFuture<'_, Option<SecretBytes>> {
-        self.engine.secret(name)
+        self.read(|engine| engine.secret(name))
     }
 
     fn secret_names(
@@ -203,6 +217,6 @@ impl Secrets for FaultyEngine {
         after: Option<&str>,
         limit: usize,
     ) -> ReadFuture<'_, Vec<String>> {
-        self.engine.secret_names(prefix, after, limit)
+        self.read(|engine| engine.secret_names(prefix, after, limit))
     }
 }

@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::actor::{
     Agent, AgentRecord, Boxed, Core, DeadLetter, Draft, EndReason, Handle, Host, Launch, Letter,
-    Options, Planned, Port, Query, Seat, SendError, Sending, SpawnError, StateOf, alone,
+    Options, Planned, Port, Query, Seat, SendError, Sending, SpawnError, StateOf, TimerHandle,
+    alone,
 };
 use crate::model::{
-    AgentId, Entropy, Envelope, Error, Failure, MessageType, Payload, Result, SystemClock,
+    AgentId, Codec, Entropy, Envelope, Error, Failure, MessageType, Payload, Result, SystemClock,
 };
 use crate::store::{Batch, MemoryEngine};
 
@@ -31,8 +34,13 @@ pub struct Harness<A: Agent> {
 pub struct Outcome<S> {
     /// The state after it.
     pub state: S,
-    /// What the handler sent, in order: tells, asks, publishes. Nothing when it failed and its agent is durable.
+    /// What the handler sent, in order: tells, asks, publishes. When it failed and its agent is durable, only its asks:
+    /// they leave at once.
     pub sent: Vec<Envelope>,
+    /// The timers that the handler started and did not cancel. None when it failed and its agent is durable.
+    pub timers: Vec<Timer>,
+    /// Whether the handler told its agent to stop. The harness goes on.
+    pub stopped: bool,
     answer: std::result::Result<Payload, Failure>,
 }
 
@@ -54,6 +62,41 @@ impl<S> Outcome<S> {
     }
 }
 
+/// A timer that a handler started. No time passes in a harness, so it does not run: deliver its message yourself.
+#[derive(Clone, Debug)]
+pub struct Timer {
+    message_type: MessageType,
+    /// As MessagePack.
+    payload: Bytes,
+    after: Duration,
+    period: Option<Duration>,
+}
+
+impl Timer {
+    /// The message that it sends to its agent.
+    pub fn message_type(&self) -> &MessageType {
+        &self.message_type
+    }
+
+    /// The message's payload.
+    ///
+    /// # Errors
+    /// When it is no `T`.
+    pub fn payload<T: DeserializeOwned>(&self) -> Result<T> {
+        Ok(Codec::MessagePack.decode(&self.payload)?)
+    }
+
+    /// How long it waits before it sends for the first time.
+    pub const fn after(&self) -> Duration {
+        self.after
+    }
+
+    /// How long it waits each time after that; `None` when it sends once.
+    pub const fn period(&self) -> Option<Duration> {
+        self.period
+    }
+}
+
 impl<A: Agent> Harness<A> {
     /// An agent with the default state, as if it had just been started; its `#[on_start]` does not run.
     ///
@@ -63,6 +106,7 @@ impl<A: Agent> Harness<A> {
         let host = Arc::new(Stage::new());
         let seat = alone::<A>(agent, Arc::clone(&host) as _)
             .unwrap_or_else(|error| panic!("the agent can't be seated: {error}"));
+        let _ = host.port.set(Arc::downgrade(seat.port()));
         Self { seat, host }
     }
 
@@ -84,7 +128,7 @@ impl<A: Agent> Harness<A> {
         message_type: &str,
         reply: &R,
     ) -> Self {
-        let bytes = crate::model::Codec::MessagePack
+        let bytes = Codec::MessagePack
             .encode(reply)
             .unwrap_or_else(|error| panic!("the reply can't be encoded: {error}"));
         let key = (target.to_owned(), message_type.to_owned());
@@ -97,7 +141,17 @@ impl<A: Agent> Harness<A> {
     /// # Errors
     /// The [`Failure`] with which it would not have started.
     pub async fn start(&mut self) -> Result<()> {
-        self.seat.on_start().await.map_err(Error::from)
+        let started = self.seat.on_start().await;
+        self.seat.take_stop();
+        let holds = started.is_ok() || !self.seat.is_durable();
+        self.host.state().settle_timers(holds);
+        started.map_err(Error::from)
+    }
+
+    /// The timers that run: those that a handler or `#[on_start]` has started and none has cancelled.
+    pub fn timers(&self) -> Vec<Timer> {
+        let state = self.host.state();
+        state.running.iter().map(|(_, own)| own.clone()).collect()
     }
 
     /// Delivers a message and lets its handler run to its end.
@@ -108,11 +162,17 @@ impl<A: Agent> Harness<A> {
     ) -> Outcome<StateOf<A>> {
         self.host.state().sent.clear();
         let answer = self.run(message_type, payload).await;
-        let sent = std::mem::take(&mut self.host.state().sent);
         let released = answer.is_ok() || !self.seat.is_durable();
+        let mut state = self.host.state();
+        let mut sent = std::mem::take(&mut state.sent);
+        sent.retain(|envelope| released || envelope.meta.expects_reply);
+        let timers = state.settle_timers(released);
+        drop(state);
         Outcome {
             state: self.seat.copy_state(),
-            sent: if released { sent } else { Vec::new() },
+            sent,
+            timers,
+            stopped: self.seat.take_stop(),
             answer,
         }
     }
@@ -138,13 +198,35 @@ impl<A: Agent> fmt::Debug for Harness<A> {
 #[derive(Debug)]
 struct Stage {
     core: Core,
+    /// Where the agent's own messages go in: its timers hold this stage.
+    port: OnceLock<Weak<Port>>,
     state: Mutex<StageState>,
 }
 
 #[derive(Debug, Default)]
 struct StageState {
     sent: Vec<Envelope>,
-    answers: BTreeMap<(String, String), bytes::Bytes>,
+    answers: BTreeMap<(String, String), Bytes>,
+    /// The timers that handlers before have started.
+    running: Vec<(TimerHandle, Timer)>,
+    /// Those that the running handler has started, and those of others that it has cancelled.
+    started: Vec<(TimerHandle, Timer)>,
+    cancelled: Vec<TimerHandle>,
+}
+
+impl StageState {
+    /// The handler is over: what it did to timers holds, unless it is undone. Gives what it started.
+    fn settle_timers(&mut self, holds: bool) -> Vec<Timer> {
+        let started = std::mem::take(&mut self.started);
+        let cancelled = std::mem::take(&mut self.cancelled);
+        if !holds {
+            return Vec::new();
+        }
+        self.running.retain(|(timer, _)| !cancelled.contains(timer));
+        let timers = started.iter().map(|(_, own)| own.clone()).collect();
+        self.running.extend(started);
+        timers
+    }
 }
 
 impl Stage {
@@ -153,6 +235,7 @@ impl Stage {
         let clock = Arc::new(SystemClock::new());
         Self {
             core: Core::new(clock, Entropy::seeded(0), engine, Options::default()),
+            port: OnceLock::new(),
             state: Mutex::default(),
         }
     }
@@ -181,7 +264,7 @@ impl Host for Stage {
         match (asks, answer) {
             (false, _) => Sending::Done(Ok(())),
             (true, Some(bytes)) => {
-                let reply = Payload::encoded(crate::model::Codec::MessagePack, bytes);
+                let reply = Payload::encoded(Codec::MessagePack, bytes);
                 asker.answer(Ok(reply));
                 Sending::Done(Ok(()))
             }
@@ -223,8 +306,9 @@ impl Host for Stage {
 
     fn ended(&self, _: &Arc<Port>, _: &EndReason) {}
 
-    fn port(&self, _: &AgentId) -> Option<Arc<Port>> {
-        None
+    fn port(&self, id: &AgentId) -> Option<Arc<Port>> {
+        let own = self.port.get().and_then(Weak::upgrade);
+        own.filter(|port| port.id == *id)
     }
 
     fn launch(
@@ -254,5 +338,38 @@ impl Host for Stage {
 
     fn watch(&self, _: &AgentId, _: &AgentId) -> Result<()> {
         Ok(())
+    }
+
+    fn timer_started(
+        &self,
+        timer: &TimerHandle,
+        after: Duration,
+        period: Option<Duration>,
+        look: &dyn Fn() -> Result<(MessageType, Bytes)>,
+    ) {
+        if let Ok((message_type, payload)) = look() {
+            let own = Timer {
+                message_type,
+                payload,
+                after,
+                period,
+            };
+            self.state().started.push((timer.clone(), own));
+        }
+    }
+
+    fn timer_cancelled(&self, timer: &TimerHandle) -> bool {
+        let mut state = self.state();
+        let before = state.started.len();
+        state.started.retain(|(own, _)| own != timer);
+        if state.started.len() < before {
+            return true;
+        }
+        let runs = state.running.iter().any(|(own, _)| own == timer);
+        let cancels = runs && !state.cancelled.contains(timer);
+        if cancels {
+            state.cancelled.push(timer.clone());
+        }
+        cancels
     }
 }

@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::clock::VirtualClock;
 use super::probe::{Probe, Record, Recorder};
 use crate::actor::{AgentRef, Delivery, Intercept, Trace};
 use crate::model::{AgentId, Clock, Moment, Result};
 use crate::runtime::{Builder, Runtime};
-use crate::store::{Engine, MemoryEngine};
+use crate::store::{Batch, Engine, MemoryEngine};
 
 /// A runtime with a memory engine, virtual time, a seeded source of randomness, probes, and faults to inject.
 ///
@@ -39,12 +41,11 @@ pub struct TestKit {
 }
 
 /// A kit to be.
-#[derive(Debug)]
 #[must_use = "nothing runs before `start`"]
 pub struct KitBuilder {
     seed: u64,
     builder: Builder,
-    own_engine: bool,
+    engine: Option<Arc<dyn Engine>>,
 }
 
 impl KitBuilder {
@@ -54,10 +55,10 @@ impl KitBuilder {
         self
     }
 
-    /// Another engine than a fresh memory engine: a clone of one, to see what a restart finds.
+    /// Another engine than a fresh memory engine: a clone of one, to see what a restart finds. The engine counts the kits
+    /// that start on it, so that each makes ids of its own from one seed.
     pub fn engine(mut self, engine: impl Engine + 'static) -> Self {
-        self.own_engine = true;
-        self.builder = self.builder.engine(engine);
+        self.engine = Some(Arc::new(engine));
         self
     }
 
@@ -79,15 +80,20 @@ impl KitBuilder {
             clock: Arc::clone(&clock),
             lines: Mutex::default(),
         });
-        let mut builder = self.builder;
-        if !self.own_engine {
-            builder = builder.engine(MemoryEngine::new());
-        }
+        let (engine, kits_before) = match self.engine {
+            Some(engine) => {
+                let kits_before = count_kit(&*engine).await;
+                (engine, kits_before)
+            }
+            None => (Arc::new(MemoryEngine::new()) as Arc<dyn Engine>, 0),
+        };
         let trace: Arc<dyn Trace> = Arc::clone(&lines) as _;
         let intercept: Arc<dyn Intercept> = Arc::clone(&faults) as _;
-        let runtime = builder
+        let runtime = self
+            .builder
+            .shared_engine(engine)
             .clock(Shared(Arc::clone(&clock)))
-            .seed(self.seed)
+            .seed(seed_of(self.seed, kits_before))
             .watched(trace, intercept)
             .start()
             .await
@@ -99,6 +105,23 @@ impl KitBuilder {
             lines,
         }
     }
+}
+
+/// The journal in which an engine counts the kits that have started on it.
+const KITS_JOURNAL: &str = "testkit";
+
+/// Counts a kit that starts on an engine. Gives how many started before.
+async fn count_kit(engine: &dyn Engine) -> u64 {
+    let batch = Batch::new().journal_append(KITS_JOURNAL.to_owned(), Bytes::new(), None);
+    let counted = engine.commit(batch).await;
+    let committed = counted.unwrap_or_else(|error| panic!("the kit does not start: {error}"));
+    committed.seqs.last().copied().unwrap_or_default()
+}
+
+/// The seed of a kit on an engine that has had others: far from those that people choose. The first keeps its own.
+const fn seed_of(seed: u64, kits_before: u64) -> u64 {
+    // 2^64 divided by the golden ratio, as in SplitMix64.
+    seed.wrapping_add(kits_before.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 /// Stops tokio's clock, unless it stands still already.
@@ -124,7 +147,7 @@ impl TestKit {
         KitBuilder {
             seed: 0,
             builder: Runtime::builder(),
-            own_engine: false,
+            engine: None,
         }
     }
 
@@ -200,6 +223,15 @@ impl Deref for TestKit {
 
     fn deref(&self) -> &Runtime {
         &self.runtime
+    }
+}
+
+impl fmt::Debug for KitBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KitBuilder")
+            .field("seed", &self.seed)
+            .field("builder", &self.builder)
+            .finish_non_exhaustive()
     }
 }
 

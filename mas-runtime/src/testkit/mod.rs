@@ -18,6 +18,6 @@ mod probe;
 
 pub use crate::store::conformance;
 pub use engine::{Fault, FaultyEngine};
-pub use harness::{Harness, Outcome};
+pub use harness::{Harness, Outcome, Timer};
 pub use kit::{KitBuilder, TestKit};
 pub use probe::Probe;
