@@ -4,8 +4,10 @@
 //! sled's `flush` hands its buffers to the system and waits with `sync_file_range`, which does not reach through the disk's
 //! own cache. So [`sync`](DurableIndex::sync) follows with a real `fdatasync` of sled's file, and notes the position.
 
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 
 use bytes::Bytes;
 
@@ -15,8 +17,11 @@ use crate::store::StoreError;
 use crate::store::index::{Changes, DurableIndex, EntryVisitor, Index, KeyVisitor};
 use crate::store::keys::KeyRange;
 
-/// Where the index is kept, and how much memory it may take.
-#[derive(Clone, Debug)]
+/// What brings the content of a file to disk: [`File::sync_data`], unless a test watches it or lets it fail.
+pub(super) type SyncFile = Arc<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
+
+/// Where the index is kept, how much memory it may take, and what brings it to disk.
+#[derive(Clone)]
 pub(super) struct Place {
     /// The folder of sled's files.
     pub(super) dir: PathBuf,
@@ -24,6 +29,8 @@ pub(super) struct Place {
     pub(super) tip: PathBuf,
     /// Memory of sled's cache.
     pub(super) cache_bytes: u64,
+    /// Called for each of sled's files, each time that it must be on disk.
+    pub(super) sync: SyncFile,
 }
 
 /// The index. The committer is its only writer.

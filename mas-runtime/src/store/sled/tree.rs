@@ -23,7 +23,7 @@ use bytes::{Buf, BufMut, Bytes};
 
 use super::digest::{Tally, hash};
 use super::guard::call;
-use super::index::Place;
+use super::index::{Place, SyncFile};
 use crate::model::limits::STORE_HANDOVER_MAX;
 use crate::store::apply;
 use crate::store::index::{Changes, EntryVisitor, Index, KeyVisitor};
@@ -51,6 +51,7 @@ pub(super) struct Tree {
     position: u64,
     /// sled's own file, for the sync.
     file: File,
+    sync: SyncFile,
     /// Where sled puts what it finds too large. Nothing should be.
     blobs: PathBuf,
 }
@@ -84,6 +85,7 @@ impl Tree {
             tally: Tally::default(),
             position: 0,
             file,
+            sync: place.sync.clone(),
             blobs: place.dir.join("blobs"),
         };
         match tree.check(noted) {
@@ -175,8 +177,8 @@ impl Tree {
 
     pub(super) fn sync(&self) -> Result<(), StoreError> {
         let failed = |e| StoreError::io("sync the index", e);
-        self.file.sync_data().map_err(failed)?;
-        sync_blobs(&self.blobs).map_err(failed)
+        (self.sync)(&self.file).map_err(failed)?;
+        sync_blobs(&self.blobs, &self.sync).map_err(failed)
     }
 
     /// Ends sled, which writes what is in its buffers.
@@ -362,11 +364,11 @@ fn wait_for_handover(path: &Path) -> io::Result<()> {
 }
 
 /// Brings sled's files for large values to disk, and their names.
-fn sync_blobs(dir: &Path) -> io::Result<()> {
+fn sync_blobs(dir: &Path, sync: &SyncFile) -> io::Result<()> {
     let mut any = false;
     for entry in fs::read_dir(dir)? {
         match File::open(entry?.path()) {
-            Ok(file) => file.sync_data()?,
+            Ok(file) => sync(&file)?,
             // sled removes what it has replaced.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
