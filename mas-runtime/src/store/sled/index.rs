@@ -120,7 +120,11 @@ impl DurableIndex for SledIndex {
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        self.with(Tree::flush).map_err(|error| self.give_up(error))
+        self.with(Tree::flush).map_err(|error| match error {
+            // The engine stops, and nothing is written through the tree any more: it still reads well.
+            StoreError::Io { .. } if !error.is_full() => error,
+            error => self.give_up(error),
+        })
     }
 
     fn sync(&self) -> Result<(), StoreError> {

@@ -194,7 +194,15 @@ impl Tree {
         // After an error of its log sled writes nothing more, so a part of a group can't reach the disk.
         let silent = self.db.context.global_error().is_err();
         if silent && matches!(error, StoreError::Io { .. }) {
-            return self.close().err().unwrap_or(error);
+            let closed = self.close();
+            // sled waits for the disk when it writes. An error that is no lack of room may speak of what the system has
+            // dropped: a tree that is opened on it may show more than the disk will ever hold.
+            let lost = if error.is_full() {
+                error
+            } else {
+                error.into_failed()
+            };
+            return closed.err().unwrap_or(lost);
         }
         // Its end would write what is in its buffers: perhaps a part of a group. It stays in memory instead.
         let _: &mut Self = Box::leak(Box::new(self));
