@@ -147,8 +147,12 @@ impl DurableIndex for SledIndex {
         let (_, noted) = open_tip(&self.place)?;
         let tree = Tree::open(&self.place, noted)?;
         let synced = tree.sync();
-        *slot = Ok(tree);
-        synced
+        *slot = match synced {
+            Ok(()) => Ok(tree),
+            // Another one would prove nothing, so nobody may ask for it.
+            Err(error) => Err(error.into_failed()),
+        };
+        slot.as_ref().map(drop).map_err(Clone::clone)
     }
 
     fn close(&self) -> Result<(), StoreError> {
@@ -164,5 +168,47 @@ impl Drop for SledIndex {
         if let Err(error) = self.close() {
             tracing::error!(%error, "the store's index did not close well");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_sync_that_failed_while_reviving_is_not_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let fails = Arc::new(AtomicBool::new(false));
+        let failing = Arc::clone(&fails);
+        let sync = move |_: &File| {
+            let failed = failing.load(Ordering::Relaxed);
+            if failed {
+                Err(io::ErrorKind::Other.into())
+            } else {
+                Ok(())
+            }
+        };
+        let index = SledIndex::open(Place {
+            dir: dir.path().join("index"),
+            tip: dir.path().join("tip"),
+            cache_bytes: 1024 * 1024,
+            sync: Arc::new(sync),
+        });
+        let index = index.unwrap();
+        let gone = Err(StoreError::io("write", io::ErrorKind::StorageFull.into()));
+        let tree = std::mem::replace(&mut *index.tree(), gone);
+        tree.unwrap().close().unwrap();
+        for fails_now in [true, false] {
+            fails.store(fails_now, Ordering::Relaxed);
+            let revived = index.revive();
+            assert!(
+                matches!(revived, Err(StoreError::Failed { .. })),
+                "{revived:?}"
+            );
+        }
+        let read = index.get(b"key");
+        assert!(matches!(read, Err(StoreError::Failed { .. })), "{read:?}");
     }
 }
