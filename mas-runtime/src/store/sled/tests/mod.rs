@@ -1,5 +1,8 @@
 //! The embedded engine as a whole.
 
+#[cfg(target_os = "linux")]
+mod room;
+
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
