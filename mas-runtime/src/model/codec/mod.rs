@@ -1,0 +1,189 @@
+//! The two encodings of a payload, and the way between them without loss.
+//!
+//! MessagePack is ours (structs as maps with named fields); JSON is for peers that speak it. What JSON can say survives
+//! both ways; what it can't (bytes, extension types, keys that are no text, numbers that are not finite or do not fit)
+//! is a [`CodecError`], never a silent change.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `json` | what JSON can say |
+
+mod json;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// How a payload's bytes are encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Codec {
+    /// MessagePack, structs as maps with named fields.
+    #[default]
+    MessagePack,
+    /// JSON (RFC 8259), UTF-8.
+    Json,
+}
+
+/// Why bytes could not be made, read or translated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodecError {
+    /// The value refuses to be serialized, or is of a kind that the encoding can't say.
+    #[error("can't encode as {codec:?}: {reason}")]
+    Encode {
+        /// The encoding asked for.
+        codec: Codec,
+        /// What the value or the encoder said.
+        reason: String,
+    },
+    /// The bytes do not have the shape asked for.
+    #[error("{}{reason}", at(path))]
+    Decode {
+        /// The field where it went wrong, as a path from the top; empty at the top itself.
+        path: String,
+        /// What was expected and what came.
+        reason: String,
+    },
+    /// The bytes say something that the other encoding has no word for.
+    #[error("{}can't be said in {codec:?}: {reason}", at(path))]
+    NoWord {
+        /// The encoding asked for.
+        codec: Codec,
+        /// The field, as a path from the top.
+        path: String,
+        /// What it is.
+        reason: String,
+    },
+}
+
+fn at(path: &str) -> String {
+    if path.is_empty() || path == "." {
+        String::new()
+    } else {
+        format!("field `{path}`: ")
+    }
+}
+
+impl Codec {
+    /// Encodes `value`.
+    ///
+    /// # Errors
+    /// [`CodecError::Encode`] when the value refuses, or is of a kind that the encoding can't say.
+    pub fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Bytes, CodecError> {
+        let encoded = match self {
+            Self::MessagePack => rmp_serde::to_vec_named(value).map_err(|e| e.to_string()),
+            Self::Json => serde_json::to_vec(value).map_err(|e| e.to_string()),
+        };
+        let codec = self;
+        encoded
+            .map(Bytes::from)
+            .map_err(|reason| CodecError::Encode { codec, reason })
+    }
+
+    /// Reads a `T` out of `bytes`, all of them.
+    ///
+    /// # Errors
+    /// [`CodecError::Decode`] with the field, what was expected there and what came.
+    pub fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, CodecError> {
+        self.read(bytes).or_else(|()| self.explain(bytes))
+    }
+
+    /// The fast way: it says only whether it worked.
+    fn read<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, ()> {
+        match self {
+            Self::MessagePack => {
+                let mut rest = bytes;
+                let mut reader = rmp_serde::Deserializer::new(&mut rest);
+                let value = T::deserialize(&mut reader).map_err(drop)?;
+                if rest.is_empty() { Ok(value) } else { Err(()) }
+            }
+            Self::Json => serde_json::from_slice(bytes).map_err(drop),
+        }
+    }
+
+    /// The slow way, after the fast one failed: it says where and why.
+    #[cold]
+    fn explain<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, CodecError> {
+        match self {
+            Self::MessagePack => {
+                // The value model of JSON says what came and what was expected; MessagePack's reader names its marker bytes.
+                if let Ok(json::Strict(value)) = self.read(bytes)
+                    && let Err(error) = serde_path_to_error::deserialize::<_, T>(value)
+                {
+                    return Err(told(&error));
+                }
+                let mut rest = bytes;
+                let mut reader = rmp_serde::Deserializer::new(&mut rest);
+                let value = serde_path_to_error::deserialize(&mut reader).map_err(|e| told(&e))?;
+                match rest.len() {
+                    0 => Ok(value),
+                    left => Err(CodecError::Decode {
+                        path: String::new(),
+                        reason: format!("{left} bytes follow the value: expected its end"),
+                    }),
+                }
+            }
+            Self::Json => {
+                let mut reader = serde_json::Deserializer::from_slice(bytes);
+                let value = serde_path_to_error::deserialize(&mut reader).map_err(|e| told(&e))?;
+                reader.end().map_err(|e| CodecError::Decode {
+                    path: String::new(),
+                    reason: without_content(&e.to_string()),
+                })?;
+                Ok(value)
+            }
+        }
+    }
+
+    /// Says in `target`'s encoding what `bytes` say in this one.
+    ///
+    /// # Errors
+    /// [`CodecError::NoWord`] for what the other encoding can't say, [`CodecError::Decode`] for bytes that say nothing.
+    pub fn translate(self, bytes: &Bytes, target: Self) -> Result<Bytes, CodecError> {
+        match (self, target) {
+            (Self::MessagePack, Self::MessagePack) | (Self::Json, Self::Json) => Ok(bytes.clone()),
+            (Self::MessagePack, Self::Json) => {
+                let value = self.decode::<json::Strict>(bytes)?;
+                Self::Json.encode(&value.0)
+            }
+            (Self::Json, Self::MessagePack) => {
+                json::check_integers(bytes)?;
+                let value = self.decode::<Value>(bytes)?;
+                Self::MessagePack.encode(&value)
+            }
+        }
+    }
+}
+
+fn told<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> CodecError {
+    CodecError::Decode {
+        path: error.path().to_string(),
+        reason: without_content(&error.inner().to_string()),
+    }
+}
+
+/// A reader's text without what it quotes of the payload: an error may be logged, a payload may not.
+fn without_content(text: &str) -> String {
+    let quotes = [
+        "invalid type: ",
+        "invalid value: ",
+        "unknown variant ",
+        "unknown field ",
+    ];
+    if !quotes.iter().any(|start| text.starts_with(start)) {
+        return text.to_owned();
+    }
+    let kind = text.find(['"', '`']).map_or(text, |end| &text[..end]);
+    // What is quoted may itself hold the separator: the real one is the last.
+    match text.rsplit_once(", expected ") {
+        Some((came, expected)) => {
+            let kind = &came[..kind.len().min(came.len())];
+            format!("{}, expected {expected}", kind.trim_end())
+        }
+        None => kind.trim_end().to_owned(),
+    }
+}

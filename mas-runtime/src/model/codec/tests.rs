@@ -1,0 +1,146 @@
+//! Both encodings, and the way between them.
+
+use super::*;
+use proptest::prelude::*;
+use serde_json::json;
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Task {
+    id: String,
+    inner: Inner,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Inner {
+    count: u8,
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>()
+            .prop_filter("finite", |f| f.is_finite())
+            .prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 32, 6, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::btree_map(any::<String>(), inner, 0..6)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_json_says_survives_both_ways(value in any_json()) {
+        let text = Codec::Json.encode(&value).unwrap();
+        let packed = Codec::Json.translate(&text, Codec::MessagePack).unwrap();
+        let back = Codec::MessagePack.translate(&packed, Codec::Json).unwrap();
+        prop_assert_eq!(Codec::Json.decode::<Value>(&back).unwrap(), value);
+    }
+
+    #[test]
+    fn bytes_off_a_wire_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let bytes = Bytes::from(bytes);
+        let _ = Codec::MessagePack.translate(&bytes, Codec::Json);
+        let _ = Codec::Json.translate(&bytes, Codec::MessagePack);
+        let _ = Codec::MessagePack.decode::<Task>(&bytes);
+        let _ = Codec::Json.decode::<Task>(&bytes);
+    }
+}
+
+#[test]
+fn a_wrong_shape_names_the_field_and_what_was_expected() {
+    for codec in [Codec::MessagePack, Codec::Json] {
+        let bytes = codec
+            .encode(&json!({"id": "a", "inner": {"count": "many"}}))
+            .unwrap();
+        let error = codec.decode::<Task>(&bytes).unwrap_err().to_string();
+        assert!(error.contains("field `inner.count`"), "{error}");
+        assert!(
+            error.contains("invalid type: string, expected u8"),
+            "{error}"
+        );
+        assert!(!error.contains("many"), "payload told: {error}");
+        let bytes = codec.encode(&json!({"id": "a"})).unwrap();
+        let error = codec.decode::<Task>(&bytes).unwrap_err().to_string();
+        assert!(error.contains("missing field `inner`"), "{error}");
+    }
+}
+
+#[test]
+fn errors_never_quote_the_payload() {
+    for (text, want) in [
+        (
+            r#"invalid type: string "a, expected b", expected u8"#,
+            "invalid type: string, expected u8",
+        ),
+        (
+            "invalid value: integer `300`, expected u8",
+            "invalid value: integer, expected u8",
+        ),
+        (
+            "unknown variant `x`, expected `a` or `b`",
+            "unknown variant, expected `a` or `b`",
+        ),
+        (
+            "invalid type: null, expected u8",
+            "invalid type: null, expected u8",
+        ),
+        ("missing field `a`", "missing field `a`"),
+    ] {
+        assert_eq!(without_content(text), want);
+    }
+}
+
+#[test]
+fn bytes_after_the_value_are_an_error() {
+    for codec in [Codec::MessagePack, Codec::Json] {
+        let mut bytes = codec.encode(&json!({"count": 1})).unwrap().to_vec();
+        bytes.push(b'1');
+        assert!(codec.decode::<Inner>(&bytes).is_err());
+    }
+}
+
+#[test]
+fn what_json_cannot_say_is_an_error() {
+    let packed: [&[u8]; 5] = [
+        &[0xc4, 1, 7],                         // bytes
+        &[0x81, 1, 2],                         // a number as a key
+        &[0xca, 0x7f, 0xc0, 0, 0],             // not a number
+        &[0xd4, 1, 0],                         // an extension type
+        &[0x82, 0xa1, b'a', 1, 0xa1, b'a', 2], // one key twice
+    ];
+    for bytes in packed {
+        let bytes = Bytes::copy_from_slice(bytes);
+        let result = Codec::MessagePack.translate(&bytes, Codec::Json);
+        assert!(result.is_err(), "{bytes:?}: {result:?}");
+    }
+}
+
+#[test]
+fn integers_beyond_64_bits_are_refused_and_text_that_looks_like_one_is_not() {
+    let translate = |text: &'static str| {
+        Codec::Json.translate(&Bytes::from_static(text.as_bytes()), Codec::MessagePack)
+    };
+    assert!(translate("[18446744073709551615, -9223372036854775808]").is_ok());
+    assert!(translate("18446744073709551616").is_err());
+    assert!(translate(r#"{"a\"": "99999999999999999999999"}"#).is_ok());
+}
+
+#[test]
+fn both_encodings_round_trip_a_struct() {
+    let task = Task {
+        id: "a".into(),
+        inner: Inner { count: 3 },
+    };
+    for codec in [Codec::MessagePack, Codec::Json] {
+        let bytes = codec.encode(&task).unwrap();
+        assert_eq!(codec.decode::<Task>(&bytes).unwrap(), task);
+    }
+}
