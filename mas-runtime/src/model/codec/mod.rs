@@ -7,8 +7,10 @@
 //! | file | holds |
 //! |---|---|
 //! | `json` | what JSON can say |
+//! | `nesting` | how deep values stand in each other |
 
 mod json;
+mod nesting;
 #[cfg(test)]
 mod tests;
 
@@ -72,23 +74,33 @@ impl Codec {
     /// Encodes `value`.
     ///
     /// # Errors
-    /// [`CodecError::Encode`] when the value refuses, or is of a kind that the encoding can't say.
+    /// [`CodecError::Encode`] when the value refuses, is of a kind that the encoding can't say, or holds lists and maps in
+    /// each other deeper than [`NESTING_MAX`](super::limits::NESTING_MAX), which nobody could read.
     pub fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Bytes, CodecError> {
         let encoded = match self {
             Self::MessagePack => rmp_serde::to_vec_named(value).map_err(|e| e.to_string()),
             Self::Json => serde_json::to_vec(value).map_err(|e| e.to_string()),
         };
+        let encoded = encoded.and_then(|bytes| match nesting::is_too_deep(self, &bytes) {
+            true => Err(nesting::too_deep()),
+            false => Ok(Bytes::from(bytes)),
+        });
         let codec = self;
-        encoded
-            .map(Bytes::from)
-            .map_err(|reason| CodecError::Encode { codec, reason })
+        encoded.map_err(|reason| CodecError::Encode { codec, reason })
     }
 
     /// Reads a `T` out of `bytes`, all of them.
     ///
     /// # Errors
-    /// [`CodecError::Decode`] with the field, what was expected there and what came.
+    /// [`CodecError::Decode`] with the field, what was expected there and what came; also for lists and maps in each other
+    /// deeper than [`NESTING_MAX`](super::limits::NESTING_MAX).
     pub fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, CodecError> {
+        if nesting::is_too_deep(self, bytes) {
+            return Err(CodecError::Decode {
+                path: String::new(),
+                reason: nesting::too_deep(),
+            });
+        }
         self.read(bytes).or_else(|()| self.explain(bytes))
     }
 

@@ -1,6 +1,7 @@
 //! Both encodings, and the way between them.
 
 use super::*;
+use crate::model::limits::NESTING_MAX;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -142,5 +143,86 @@ fn both_encodings_round_trip_a_struct() {
     for codec in [Codec::MessagePack, Codec::Json] {
         let bytes = codec.encode(&task).unwrap();
         assert_eq!(codec.decode::<Task>(&bytes).unwrap(), task);
+    }
+}
+
+/// A type whose levels MessagePack's reader does not count.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum Tree {
+    Leaf,
+    Node(Box<Self>),
+}
+
+/// `levels` lists, maps or enums in each other.
+fn nested(codec: Codec, levels: usize, open: &str, close: &str, core: &str) -> Vec<u8> {
+    let text = open.repeat(levels) + core + &close.repeat(levels);
+    let text = text.into_bytes();
+    match codec {
+        Codec::Json => text,
+        // The openings and the core as their markers.
+        Codec::MessagePack => {
+            let open: &[u8] = match open {
+                "[" => &[0x91],
+                "[1," => &[0x92, 1],
+                r#"{"a":"# => &[0x81, 0xa1, b'a'],
+                _ => &[0x81, 0xa4, b'N', b'o', b'd', b'e'],
+            };
+            let core: &[u8] = match core {
+                r#""Leaf""# => &[0xa4, b'L', b'e', b'a', b'f'],
+                _ => &[0xc0],
+            };
+            [&open.repeat(levels), core].concat()
+        }
+    }
+}
+
+#[test]
+fn what_is_nested_deeper_than_allowed_is_refused_and_never_ends_the_process() {
+    // A test has a thread of 2 MiB, as tokio gives its own.
+    for codec in [Codec::MessagePack, Codec::Json] {
+        for (open, close) in [("[", "]"), ("[1,", "]"), (r#"{"a":"#, "}")] {
+            let at = |levels| Bytes::from(nested(codec, levels, open, close, "null"));
+            let deepest = at(NESTING_MAX);
+            let value = codec.decode::<Value>(&deepest).unwrap();
+            assert_eq!(codec.encode(&value).unwrap(), deepest);
+            assert!(codec.decode::<u8>(&deepest).is_err());
+            for other in [Codec::MessagePack, Codec::Json] {
+                let there = codec.translate(&deepest, other).unwrap();
+                assert_eq!(other.decode::<Value>(&there).unwrap(), value);
+                for levels in [NESTING_MAX + 1, 1024, 100_000] {
+                    let error = codec.translate(&at(levels), other);
+                    assert!(codec == other || error.is_err(), "{levels}");
+                }
+            }
+            for levels in [NESTING_MAX + 1, 1024, 100_000] {
+                let error = codec.decode::<Value>(&at(levels)).unwrap_err();
+                assert!(error.to_string().contains("deeper than 127"), "{error}");
+            }
+            let deeper = codec.encode(&[value]).unwrap_err();
+            assert!(matches!(deeper, CodecError::Encode { .. }), "{deeper}");
+        }
+        let at = |levels| nested(codec, levels, r#"{"Node":"#, "}", r#""Leaf""#);
+        let tree = codec.decode::<Tree>(&at(NESTING_MAX)).unwrap();
+        assert_eq!(codec.encode(&tree).unwrap(), at(NESTING_MAX));
+        assert!(codec.decode::<Tree>(&at(100_000)).is_err());
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_depth_is_that_of_the_value(value in any_json(), around in 0usize..260) {
+        fn depth(value: &Value) -> usize {
+            match value {
+                Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+                Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+                _ => 0,
+            }
+        }
+        let expected = around + depth(&value) > NESTING_MAX;
+        let mut packed = [0x92, 7].repeat(around);
+        packed.extend(rmp_serde::to_vec_named(&value).unwrap());
+        let text = "[7,".repeat(around) + &value.to_string() + &"]".repeat(around);
+        prop_assert_eq!(nesting::is_too_deep(Codec::MessagePack, &packed), expected);
+        prop_assert_eq!(nesting::is_too_deep(Codec::Json, text.as_bytes()), expected);
     }
 }
