@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::limits::NESTING_MAX;
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Task {
@@ -109,29 +109,120 @@ fn bytes_after_the_value_are_an_error() {
 }
 
 #[test]
-fn what_json_cannot_say_is_an_error() {
-    let packed: [&[u8]; 5] = [
-        &[0xc4, 1, 7],                         // bytes
-        &[0x81, 1, 2],                         // a number as a key
-        &[0xca, 0x7f, 0xc0, 0, 0],             // not a number
-        &[0xd4, 1, 0],                         // an extension type
-        &[0x82, 0xa1, b'a', 1, 0xa1, b'a', 2], // one key twice
+fn what_json_cannot_say_has_no_word_there() {
+    let packed: [(&[u8], &str, &str); 7] = [
+        (&[0xc4, 1, 7], "", "byte array"),
+        (&[0x81, 0xa1, b'a', 0x81, 1, 2], "a.1", "integer"),
+        (&[0xca, 0x7f, 0xc0, 0, 0], "", "must be finite"),
+        (&[0xcb, 0xff, 0xf0, 0, 0, 0, 0, 0, 0], "", "must be finite"),
+        (&[0x91, 0xd4, 1, 0], "[0]", "extension type"),
+        (&[0xd6, 0xff, 0, 0, 0, 1], "", "extension type"), // a time
+        (&[0x82, 0xa1, b'a', 1, 0xa1, b'a', 2], "", "twice"),
     ];
-    for bytes in packed {
+    for (bytes, at, why) in packed {
         let bytes = Bytes::copy_from_slice(bytes);
-        let result = Codec::MessagePack.translate(&bytes, Codec::Json);
-        assert!(result.is_err(), "{bytes:?}: {result:?}");
+        match Codec::MessagePack.translate(&bytes, Codec::Json) {
+            Err(CodecError::NoWord {
+                codec,
+                path,
+                reason,
+            }) => {
+                assert_eq!(codec, Codec::Json);
+                assert_eq!(path.trim_start_matches('.'), at, "{reason}");
+                assert!(reason.contains(why), "{reason}");
+            }
+            other => panic!("{bytes:?}: {other:?}"),
+        }
+    }
+}
+
+fn pack(text: &str) -> Result<Bytes, CodecError> {
+    Codec::Json.translate(&Bytes::copy_from_slice(text.as_bytes()), Codec::MessagePack)
+}
+
+#[test]
+fn what_would_change_on_the_way_has_no_word_in_message_pack() {
+    let changed = [
+        r#"{"a":1,"a":2}"#,
+        r#"[{"b":{"a":1,"a":1}}]"#,
+        "18446744073709551616",
+        "-9223372036854775809",
+        "10000000000000000000001.0",
+        "[0.1000000000000000055511151231257827]",
+        "0.12345678901234567890",
+        "1e400",
+        "-1e400",
+        "1e-400",
+        "1e99999999999999999999",
+    ];
+    for text in changed {
+        let result = pack(text);
+        let told = matches!(
+            result,
+            Err(CodecError::NoWord {
+                codec: Codec::MessagePack,
+                ..
+            })
+        );
+        assert!(told, "{text}: {result:?}");
     }
 }
 
 #[test]
-fn integers_beyond_64_bits_are_refused_and_text_that_looks_like_one_is_not() {
-    let translate = |text: &'static str| {
-        Codec::Json.translate(&Bytes::from_static(text.as_bytes()), Codec::MessagePack)
-    };
-    assert!(translate("[18446744073709551615, -9223372036854775808]").is_ok());
-    assert!(translate("18446744073709551616").is_err());
-    assert!(translate(r#"{"a\"": "99999999999999999999999"}"#).is_ok());
+fn numbers_that_are_written_in_another_way_are_the_same_numbers() {
+    let same = [
+        (
+            "[18446744073709551615, -9223372036854775808]",
+            json!([u64::MAX, i64::MIN]),
+        ),
+        (
+            "[0.10, 1e2, 1E+2, 100.0, 1.50e-7]",
+            json!([0.1, 100.0, 100.0, 100.0, 1.5e-7]),
+        ),
+        ("[0.0, -0.0, 0e5, 0.000e-999]", json!([0.0, -0.0, 0.0, 0.0])),
+        (
+            "[1e22, 1.7976931348623157e308, 5e-324]",
+            json!([1e22, f64::MAX, 5e-324]),
+        ),
+        (
+            r#"{"a\"": "99999999999999999999999"}"#,
+            json!({"a\"": "99999999999999999999999"}),
+        ),
+    ];
+    for (text, value) in same {
+        let packed = pack(text).unwrap();
+        assert_eq!(
+            Codec::MessagePack.decode::<Value>(&packed).unwrap(),
+            value,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn bytes_that_say_nothing_are_not_called_unsayable() {
+    for text in [
+        "",
+        "[1",
+        "{\"a\":1e400",
+        "99999999999999999999 x",
+        "\"\\",
+        "-",
+        "1.",
+    ] {
+        let result = pack(text);
+        assert!(
+            matches!(result, Err(CodecError::Decode { .. })),
+            "{text}: {result:?}"
+        );
+    }
+    for bytes in [&[][..], &[0xc1], &[0x92, 1], &[0xc4, 9, 7], &[1, 2]] {
+        let result = Codec::MessagePack.translate(&Bytes::copy_from_slice(bytes), Codec::Json);
+        assert!(
+            matches!(result, Err(CodecError::Decode { .. })),
+            "{bytes:?}: {result:?}"
+        );
+    }
 }
 
 #[test]
