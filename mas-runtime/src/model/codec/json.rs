@@ -1,101 +1,20 @@
 //! What JSON can say, and nothing else.
 
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::IgnoredAny;
 use serde_json::{Map, Number, Value};
 
-use super::nesting;
+use super::explain::{Path, SOME_KEY, Step};
+use super::tree::Tree;
 use super::{Codec, CodecError};
-
-/// A [`Value`] read from an encoding that can say more than JSON: what JSON can't say is an error.
-pub(super) struct Strict(pub(super) Value);
-
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(StrictVisitor).map(Self)
-    }
-}
-
-struct StrictVisitor;
-
-impl<'de> Visitor<'de> for StrictVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("null, a boolean, a finite number, text, a list, or a map with text keys: JSON has nothing else")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        let number = Number::from_f64(value);
-        number.map(Value::Number).ok_or_else(|| {
-            E::custom(format_args!(
-                "the number {value} has no word in JSON: it must be finite"
-            ))
-        })
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    /// An extension type of MessagePack.
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, _: D) -> Result<Value, D::Error> {
-        Err(Error::custom("an extension type has no word in JSON"))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(Strict(item)) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(Value::Array(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut map = Map::new();
-        while let Some((key, Strict(value))) = entries.next_entry::<String, Strict>()? {
-            if map.insert(key, value).is_some() {
-                return Err(A::Error::custom("a key stands twice in one map"));
-            }
-        }
-        Ok(Value::Object(map))
-    }
-}
 
 /// Reads what `bytes` say, if both encodings have a word for it.
 pub(super) fn read(codec: Codec, bytes: &[u8]) -> Result<Value, CodecError> {
-    if codec == Codec::Json && is_well_formed(codec, bytes) {
+    // The reader of the whole would round what this one skips.
+    if codec == Codec::Json && codec.read::<IgnoredAny>(bytes).is_ok() {
         check_numbers(bytes)?;
     }
-    let read = codec.decode::<Strict>(bytes).map(|strict| strict.0);
-    read.map_err(|error| match error {
-        // Whatever a reader can skip says something.
-        CodecError::Decode { path, reason } if is_well_formed(codec, bytes) => {
-            no_word(codec, path, reason)
-        }
-        error => error,
-    })
-}
-
-fn is_well_formed(codec: Codec, bytes: &[u8]) -> bool {
-    !nesting::is_too_deep(codec, bytes) && codec.read::<IgnoredAny>(bytes).is_ok()
+    say(Tree::read(codec, bytes)?)
+        .map_err(|(path, reason)| no_word(codec, path.to_string(), reason))
 }
 
 fn no_word(from: Codec, path: String, reason: String) -> CodecError {
@@ -107,6 +26,47 @@ fn no_word(from: Codec, path: String, reason: String) -> CodecError {
         codec,
         path,
         reason,
+    }
+}
+
+/// Says a value in JSON's terms, or where it can't be said and why.
+fn say(tree: Tree) -> Result<Value, (Path, String)> {
+    let unsayable = |reason: String| Err((Path::default(), reason));
+    let inside = |(mut path, reason): (Path, String), step| {
+        path.inside(step);
+        (path, reason)
+    };
+    match tree {
+        Tree::Null => Ok(Value::Null),
+        Tree::Bool(value) => Ok(value.into()),
+        Tree::Signed(value) => Ok(value.into()),
+        Tree::Unsigned(value) => Ok(value.into()),
+        Tree::Text(text) => Ok(text.into()),
+        Tree::Float(value) => match Number::from_f64(value) {
+            Some(number) => Ok(number.into()),
+            None => unsayable(format!("the number {value}: it must be finite")),
+        },
+        Tree::Bytes(_) | Tree::Extension => {
+            unsayable(format!("it is a value of the kind {}", tree.kind()))
+        }
+        Tree::List(items) => {
+            let said = items.into_iter().enumerate();
+            let said = said.map(|(at, item)| say(item).map_err(|e| inside(e, Step::Item(at))));
+            said.collect::<Result<_, _>>().map(Value::Array)
+        }
+        Tree::Map(entries) => {
+            let mut map = Map::new();
+            for (key, value) in entries {
+                let Tree::Text(key) = key else {
+                    return unsayable(format!("a key of the kind {}: it must be text", key.kind()));
+                };
+                let value = say(value).map_err(|e| inside(e, Step::Field(SOME_KEY)))?;
+                if map.insert(key, value).is_some() {
+                    return unsayable("a key stands twice in one map".to_owned());
+                }
+            }
+            Ok(Value::Object(map))
+        }
     }
 }
 

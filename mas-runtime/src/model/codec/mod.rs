@@ -6,13 +6,17 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `explain` | where and why bytes are not what was asked for |
 //! | `json` | what JSON can say |
 //! | `nesting` | how deep values stand in each other |
+//! | `tree` | what a payload says, whatever its encoding |
 
+mod explain;
 mod json;
 mod nesting;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -44,7 +48,8 @@ pub enum CodecError {
     /// The bytes do not have the shape asked for.
     #[error("{}{reason}", at(path))]
     Decode {
-        /// The field where it went wrong, as a path from the top; empty at the top itself.
+        /// The field where it went wrong, as a path from the top; empty at the top itself. `*` stands for a key that is no
+        /// field of a type.
         path: String,
         /// What was expected and what came.
         reason: String,
@@ -54,15 +59,22 @@ pub enum CodecError {
     NoWord {
         /// The encoding asked for.
         codec: Codec,
-        /// The field, as a path from the top.
+        /// Where it stands, as a path from the top; `*` stands for a key of a map.
         path: String,
         /// What it is.
         reason: String,
     },
 }
 
+impl CodecError {
+    fn too_deep() -> Self {
+        let (path, reason) = (String::new(), nesting::too_deep());
+        Self::Decode { path, reason }
+    }
+}
+
 fn at(path: &str) -> String {
-    if path.is_empty() || path == "." {
+    if path.is_empty() {
         String::new()
     } else {
         format!("field `{path}`: ")
@@ -95,12 +107,10 @@ impl Codec {
     /// deeper than [`NESTING_MAX`](super::limits::NESTING_MAX).
     pub fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, CodecError> {
         if nesting::is_too_deep(self, bytes) {
-            return Err(CodecError::Decode {
-                path: String::new(),
-                reason: nesting::too_deep(),
-            });
+            return Err(CodecError::too_deep());
         }
-        self.read(bytes).or_else(|()| self.explain(bytes))
+        self.read(bytes)
+            .map_err(|()| explain::explain::<T>(self, bytes))
     }
 
     /// The fast way: it says only whether it worked.
@@ -116,40 +126,6 @@ impl Codec {
         }
     }
 
-    /// The slow way, after the fast one failed: it says where and why.
-    #[cold]
-    fn explain<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, CodecError> {
-        match self {
-            Self::MessagePack => {
-                // The value model of JSON says what came and what was expected; MessagePack's reader names its marker bytes.
-                if let Ok(json::Strict(value)) = self.read(bytes)
-                    && let Err(error) = serde_path_to_error::deserialize::<_, T>(value)
-                {
-                    return Err(told(&error));
-                }
-                let mut rest = bytes;
-                let mut reader = rmp_serde::Deserializer::new(&mut rest);
-                let value = serde_path_to_error::deserialize(&mut reader).map_err(|e| told(&e))?;
-                match rest.len() {
-                    0 => Ok(value),
-                    left => Err(CodecError::Decode {
-                        path: String::new(),
-                        reason: format!("{left} bytes follow the value: expected its end"),
-                    }),
-                }
-            }
-            Self::Json => {
-                let mut reader = serde_json::Deserializer::from_slice(bytes);
-                let value = serde_path_to_error::deserialize(&mut reader).map_err(|e| told(&e))?;
-                reader.end().map_err(|e| CodecError::Decode {
-                    path: String::new(),
-                    reason: without_content(&e.to_string()),
-                })?;
-                Ok(value)
-            }
-        }
-    }
-
     /// Says in `target`'s encoding what `bytes` say in this one.
     ///
     /// # Errors
@@ -158,35 +134,9 @@ impl Codec {
         if self == target {
             return Ok(bytes.clone());
         }
-        target.encode(&json::read(self, bytes)?)
-    }
-}
-
-fn told<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> CodecError {
-    CodecError::Decode {
-        path: error.path().to_string(),
-        reason: without_content(&error.inner().to_string()),
-    }
-}
-
-/// A reader's text without what it quotes of the payload: an error may be logged, a payload may not.
-fn without_content(text: &str) -> String {
-    let quotes = [
-        "invalid type: ",
-        "invalid value: ",
-        "unknown variant ",
-        "unknown field ",
-    ];
-    if !quotes.iter().any(|start| text.starts_with(start)) {
-        return text.to_owned();
-    }
-    let kind = text.find(['"', '`']).map_or(text, |end| &text[..end]);
-    // What is quoted may itself hold the separator: the real one is the last.
-    match text.rsplit_once(", expected ") {
-        Some((came, expected)) => {
-            let kind = &came[..kind.len().min(came.len())];
-            format!("{}, expected {expected}", kind.trim_end())
+        if nesting::is_too_deep(self, bytes) {
+            return Err(CodecError::too_deep());
         }
-        None => kind.trim_end().to_owned(),
+        target.encode(&json::read(self, bytes)?)
     }
 }
