@@ -388,3 +388,48 @@ fn sync_blobs(dir: &Path, sync: &SyncFile) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// The entries of a tree with a small and a large value, a piece by its hash: it may be added to, with another format
+    /// of the directory, and never changed.
+    const LAYOUT_1: &[(&str, &str)] = &[
+        ("1001", "00070707"),
+        ("1002", "010000000000000001000000000000100179257c314e9d0ae1"),
+        ("f0", "010000000000000002d97a042a087951c20000000000000001"),
+        ("f1000000000000000100000000", "hash bea4e15e9f09a95a"),
+        ("f1000000000000000100000001", "07"),
+    ];
+
+    #[test]
+    fn layout_1_of_the_tree_is_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place {
+            dir: dir.path().join("index"),
+            tip: dir.path().join("tip"),
+            cache_bytes: 1024 * 1024,
+            sync: Arc::new(File::sync_data),
+        };
+        let mut tree = Tree::open(&place, 0).unwrap();
+        let mut changes = Changes::default();
+        changes.put(vec![0x10, 1], Bytes::from(vec![7; 3]));
+        changes.put(vec![0x10, 2], Bytes::from(vec![7; PIECE_BYTES + 1]));
+        let plan = tree.plan(&changes, 1).unwrap();
+        tree.apply(plan).unwrap();
+        let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
+        let found: Vec<_> = tree.db.iter().map(Result::unwrap).collect();
+        let shown = found.iter().map(|(key, value)| match value.len() {
+            PIECE_BYTES => (hex(key), format!("hash {:x}", hash(key, value))),
+            _ => (hex(key), hex(value)),
+        });
+        let shown: Vec<_> = shown.collect();
+        let expected = LAYOUT_1
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        assert_eq!(shown, expected.collect::<Vec<_>>());
+    }
+}
