@@ -101,7 +101,8 @@ pub enum Op {
         reason: String,
     },
     /// Moves an entry to the dead letters, with its attempts and history. Condition: the entry exists, else
-    /// [`CommitError::Gone`]. Gives the dead letter's seq.
+    /// [`CommitError::Gone`]. Gives the dead letter's seq. Beyond
+    /// [`DEAD_LETTERS_MAX`](crate::model::limits::DEAD_LETTERS_MAX) the oldest dead letter goes.
     InboxBury {
         /// Whose inbox.
         agent: AgentId,
@@ -114,7 +115,8 @@ pub enum Op {
         /// When, in Unix milliseconds.
         at_unix_ms: u64,
     },
-    /// Adds a dead letter that was in no inbox. Gives a seq.
+    /// Adds a dead letter that was in no inbox. Gives a seq. Beyond
+    /// [`DEAD_LETTERS_MAX`](crate::model::limits::DEAD_LETTERS_MAX) the oldest dead letter goes.
     DeadPut {
         /// Whom it was for.
         agent: AgentId,

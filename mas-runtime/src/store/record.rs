@@ -34,6 +34,10 @@ pub(crate) struct Counters {
     pub(crate) position: u64,
     /// Numbers of inbox and outbox entries and dead letters given out so far.
     pub(crate) seqs: u64,
+    /// Dead letters there are. Not stored: counted when the store is opened.
+    pub(crate) dead: u64,
+    /// No dead letter has this number or one below. Not stored.
+    pub(crate) dead_above: u64,
 }
 
 /// What is kept of an inbox entry once it was tried.
@@ -188,6 +192,7 @@ pub(crate) fn decode_counters(key: &[u8], value: Bytes) -> Result<Counters, Corr
     let counters = Counters {
         position: reader.u64()?,
         seqs: reader.u64()?,
+        ..Counters::default()
     };
     reader.end()?;
     Ok(counters)
@@ -379,6 +384,7 @@ mod tests {
         let counters = Counters {
             position: number,
             seqs: 4,
+            ..Counters::default()
         };
         let lane = Priority::Low;
         vec![

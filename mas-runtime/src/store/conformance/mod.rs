@@ -90,6 +90,7 @@ pub async fn run<P>(fresh: impl Fn() -> P, open: impl AsyncFn(&P) -> Arc<dyn Eng
             a_buried_entry_is_a_dead_letter_with_its_history,
             a_dead_letter_is_retried_once,
             a_dead_letter_can_be_put_and_removed,
+            the_oldest_dead_letter_makes_room,
             the_outbox_drains_in_order,
             agents_with_an_outbox_are_listed,
             erasing_an_agent_leaves_its_neighbours,

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::{Case, bytes, commit, id, message, read, refused, same};
-use crate::model::limits::{HISTORY_ENTRIES_MAX, PAGE_BYTES_MAX, REASON_BYTES_MAX};
+use crate::model::limits::{
+    DEAD_LETTERS_MAX, HISTORY_ENTRIES_MAX, PAGE_BYTES_MAX, REASON_BYTES_MAX,
+};
 use crate::model::{AgentId, Priority};
 use crate::store::{
     Batch, CommitError, DeadEntry, Engine, EntryKind, InboxEntry, Op, OutboxEntry, StoredState,
@@ -234,6 +236,57 @@ pub(super) async fn a_dead_letter_can_be_put_and_removed<P>(
     let left = read(engine.dead_letters(0, 9).await);
     let left: Vec<_> = left.iter().map(|e| e.seq).collect();
     same(rule, left, vec![seqs[0], seqs[2]]);
+}
+
+pub(super) async fn the_oldest_dead_letter_makes_room<P>(
+    case: Case<'_, P, impl AsyncFn(&P) -> Arc<dyn Engine>>,
+) {
+    let mut engine = case.open().await;
+    let a = id("a");
+    let rule = "beyond their limit the oldest dead letter goes with the batch that brings another";
+    let puts = |numbers: std::ops::Range<usize>| {
+        numbers.fold(Batch::new(), |batch, number| {
+            batch.with(Op::DeadPut {
+                agent: a.clone(),
+                id: message(number as u64),
+                envelope: bytes("x"),
+                reason: "why".into(),
+                at_unix_ms: 7,
+                attempts: 1,
+                history: Vec::new(),
+            })
+        })
+    };
+    let mut seqs = commit(&*engine, puts(0..DEAD_LETTERS_MAX - 3)).await.seqs;
+    // Room that was made is room.
+    let removed = Batch::new().dead_remove(seqs[1]).dead_remove(seqs[1]);
+    commit(&*engine, removed).await;
+    seqs.remove(1);
+    seqs.extend(commit(&*engine, puts(0..4)).await.seqs);
+    let listed = dead_letters(&*engine).await;
+    same(rule, listed == seqs, true);
+    engine = case.reopen(engine).await;
+    // Three at once, one of them by a bury; one that came with the batch leaves with it.
+    let entry = append(&*engine, &a, 1).await;
+    let batch = puts(0..2).inbox_bury(a.clone(), LANE, entry, "last".into(), 9);
+    seqs.extend(commit(&*engine, batch).await.seqs);
+    same(rule, dead_letters(&*engine).await == seqs[3..], true);
+    seqs.extend(commit(&*engine, puts(0..DEAD_LETTERS_MAX + 2)).await.seqs);
+    let kept = &seqs[seqs.len() - DEAD_LETTERS_MAX..];
+    same(rule, dead_letters(&*engine).await == kept, true);
+}
+
+/// The numbers of all dead letters.
+async fn dead_letters(engine: &dyn Engine) -> Vec<u64> {
+    let mut seqs = Vec::new();
+    loop {
+        let after = seqs.last().copied().unwrap_or(0);
+        let page = read(engine.dead_letters(after, usize::MAX).await);
+        if page.is_empty() {
+            return seqs;
+        }
+        seqs.extend(page.iter().map(|entry| entry.seq));
+    }
 }
 
 pub(super) async fn the_outbox_drains_in_order<P>(

@@ -209,6 +209,7 @@ impl<I: DurableIndex> Committer<I> {
         // Numbers that were told to somebody are not told again, even if their entries are lost.
         self.counters.seqs = self.counters.seqs.max(found.seqs);
         self.counters.position = self.counters.position.max(found.position);
+        (self.counters.dead, self.counters.dead_above) = (found.dead, found.dead_above);
         self.broken = None;
         Ok(())
     }
