@@ -373,3 +373,35 @@ async fn a_flipped_byte_is_an_error_or_does_not_matter() {
         "{errors} errors, {harmless} harmless"
     );
 }
+
+#[tokio::test]
+async fn a_file_that_was_cut_short_is_an_error_or_does_not_matter() {
+    let original = TempDir::new().unwrap();
+    let expected = furnished(original.path()).await;
+    let mut cut = files(original.path());
+    for name in ["format", "lock", "tip"] {
+        let path = original.path().join(name);
+        let size = fs::metadata(&path).unwrap().len();
+        cut.push((path, size));
+    }
+    let (mut errors, mut harmless) = (0, 0);
+    for (path, size) in cut {
+        let name = path.strip_prefix(original.path()).unwrap();
+        for eighths in 0..8 {
+            let dir = TempDir::new().unwrap();
+            copy_dir(original.path(), dir.path());
+            let file = File::options().write(true).open(dir.path().join(name));
+            file.unwrap().set_len(size * eighths / 8).unwrap();
+            let opened = EmbeddedEngine::open(&dir, EmbeddedOptions::default());
+            match opened.map(|engine| contents(&engine)) {
+                Err(OpenError::Damaged { .. }) | Ok(Err(StoreError::Corrupt(_))) => errors += 1,
+                Ok(Ok(found)) => {
+                    assert!(found == expected, "{name:?} cut to {eighths} eighths");
+                    harmless += 1;
+                }
+                other => panic!("{name:?} cut to {eighths} eighths: {other:?}"),
+            }
+        }
+    }
+    assert!(errors > 0 && harmless > 0, "{errors} {harmless}");
+}
