@@ -95,13 +95,14 @@ pub async fn run<P>(fresh: impl Fn() -> P, open: impl AsyncFn(&P) -> Arc<dyn Eng
             agents_with_an_outbox_are_listed,
             erasing_an_agent_leaves_its_neighbours,
             pages_end_only_when_empty,
+            pages_end_at_their_entries,
         }
         commits {
             a_batch_lands_whole_or_not_at_all,
             conditions_see_what_came_before_in_the_batch,
             batches_land_in_the_order_of_the_calls,
             a_dropped_future_still_commits,
-            concurrent_commits_keep_every_count,
+            of_writers_that_read_the_same_one_wins,
             numbers_grow_and_never_come_again,
             every_level_is_readable_once_answered,
             everything_outlives_a_reopening,

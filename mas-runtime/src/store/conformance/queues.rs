@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Case, bytes, commit, id, message, read, refused, same};
 use crate::model::limits::{
-    DEAD_LETTERS_MAX, HISTORY_ENTRIES_MAX, PAGE_BYTES_MAX, REASON_BYTES_MAX,
+    DEAD_LETTERS_MAX, HISTORY_ENTRIES_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX, REASON_BYTES_MAX,
 };
 use crate::model::{AgentId, Priority};
 use crate::store::{
@@ -424,4 +424,42 @@ pub(super) async fn pages_end_only_when_empty<P>(
         found.extend(page.iter().map(|entry| entry.seq));
     }
     same(rule, found, seqs);
+}
+
+pub(super) async fn pages_end_at_their_entries<P>(
+    case: Case<'_, P, impl AsyncFn(&P) -> Arc<dyn Engine>>,
+) {
+    let engine = case.open().await;
+    let a = id("a");
+    let rule = "a page ends at its entries, whatever was asked for, and the next goes on behind it";
+    let many = PAGE_ENTRIES_MAX + 10;
+    let names: Vec<_> = (0..many)
+        .map(|number| format!("name-{number:06}"))
+        .collect();
+    let batch = names.iter().fold(Batch::new(), |batch, name| {
+        batch
+            .outbox_put(a.clone(), bytes("x"))
+            .secret_put(name.clone(), bytes("x"))
+    });
+    let seqs = commit(&*engine, batch).await.seqs;
+    let (mut after, mut found) = (0, Vec::new());
+    loop {
+        let page = read(engine.outbox_page(&a, after, usize::MAX).await);
+        let Some(last) = page.last() else { break };
+        assert!(page.len() <= PAGE_ENTRIES_MAX, "{rule}: {}", page.len());
+        after = last.seq;
+        found.extend(page.iter().map(|entry| entry.seq));
+    }
+    same(rule, found == seqs, true);
+    let mut found: Vec<String> = Vec::new();
+    loop {
+        let after = found.last().map(String::as_str);
+        let page = read(engine.secret_names("name-", after, usize::MAX).await);
+        if page.is_empty() {
+            break;
+        }
+        assert!(page.len() <= PAGE_ENTRIES_MAX, "{rule}: {}", page.len());
+        found.extend(page);
+    }
+    same(rule, found == names, true);
 }
