@@ -11,7 +11,7 @@ use super::batch::{Batch, Committed, Op};
 use super::entry::DeadEntry;
 use super::error::{CommitError, EntryKind, StoreError};
 use super::index::{Changes, Index};
-use super::keys::{self, Key, Space};
+use super::keys::{self, Key, KeyRange, Space};
 use super::record::{self, Counters, Delivery};
 use crate::model::limits::{DEAD_LETTERS_MAX, HISTORY_ENTRIES_MAX, REASON_BYTES_MAX};
 use crate::model::{AgentId, MessageId, Priority};
@@ -111,10 +111,8 @@ impl<I: Index + ?Sized> Draft<'_, '_, I> {
             }
             Op::InboxAck { agent, lane, seq } => drop(self.take_inbox(agent, *lane, *seq)?),
             Op::InboxNack { agent, lane, seq, attempts, not_before_unix_ms, reason } => {
-                let mut delivery = self.delivery(agent, *lane, *seq)?;
-                delivery.attempts = *attempts;
-                delivery.not_before_unix_ms = *not_before_unix_ms;
-                delivery.history = latest(&delivery.history, Some(reason));
+                let history = latest(&self.delivery(agent, *lane, *seq)?.history, Some(reason));
+                let delivery = Delivery { attempts: *attempts, not_before_unix_ms: *not_before_unix_ms, history };
                 self.put_delivery(agent, *lane, *seq, &delivery);
             }
             Op::InboxBury { agent, lane, seq, reason, at_unix_ms } => self.bury(agent, (*lane, *seq), reason, *at_unix_ms)?,
@@ -150,6 +148,9 @@ impl<I: Index + ?Sized> Draft<'_, '_, I> {
             Op::AgentRemove { agent } => self.changes.remove(keys::directory(agent)),
             Op::AgentErase { agent } => self.erase(agent)?,
             Op::JournalAppend { journal, bytes, expected_end } => self.journal(journal, bytes, *expected_end)?,
+            Op::JournalTrim { journal, before } => {
+                self.remove_all(&keys::owned(Space::Journal, journal).before(keys::journal(journal, *before)))?;
+            }
             Op::SecretPut { name, bytes } => {
                 self.changes.put(keys::secret(name), record::encode_payload(bytes));
             }
@@ -342,19 +343,24 @@ impl<I: Index + ?Sized> Draft<'_, '_, I> {
     }
 
     /// Removes all that an agent owns: what is stored and what was decided before.
-    fn erase(&mut self, agent: &AgentId) -> Result<(), CommitError> {
+    fn erase(&mut self, agent: &AgentId) -> Result<(), StoreError> {
         for space in Space::OF_AGENT {
-            let range = keys::owned(space, agent.as_str());
-            let mut found: Vec<Key> = Vec::new();
-            for decided in [&self.group.changes, &self.changes] {
-                found.extend(decided.keys_in(&range).cloned());
-            }
-            self.group.index.scan_keys(&range, &mut |key| {
-                found.push(key.to_vec());
-                Ok(ControlFlow::Continue(()))
-            })?;
-            found.into_iter().for_each(|key| self.changes.remove(key));
+            self.remove_all(&keys::owned(space, agent.as_str()))?;
         }
+        Ok(())
+    }
+
+    /// Removes all that a range holds.
+    fn remove_all(&mut self, range: &KeyRange) -> Result<(), StoreError> {
+        let mut found: Vec<Key> = Vec::new();
+        for decided in [&self.group.changes, &self.changes] {
+            found.extend(decided.keys_in(range).cloned());
+        }
+        self.group.index.scan_keys(range, &mut |key| {
+            found.push(key.to_vec());
+            Ok(ControlFlow::Continue(()))
+        })?;
+        found.into_iter().for_each(|key| self.changes.remove(key));
         Ok(())
     }
 }

@@ -229,6 +229,14 @@ pub enum Op {
         /// The number that this record must get.
         expected_end: Option<u64>,
     },
+    /// Removes the records of a journal with numbers below `before`. Its end stays where it is, and so do the numbers of the
+    /// records that are kept and of those that come.
+    JournalTrim {
+        /// Which journal.
+        journal: String,
+        /// The first number that is kept.
+        before: u64,
+    },
     /// Stores a secret, in place of one with the same name.
     SecretPut {
         /// Its name: any text of at most
@@ -268,6 +276,7 @@ impl Op {
             Self::AgentRemove { .. } => "AgentRemove",
             Self::AgentErase { .. } => "AgentErase",
             Self::JournalAppend { .. } => "JournalAppend",
+            Self::JournalTrim { .. } => "JournalTrim",
             Self::SecretPut { .. } => "SecretPut",
             Self::SecretRemove { .. } => "SecretRemove",
         }
@@ -289,7 +298,7 @@ impl Op {
             Self::TimerPut { record, .. } | Self::AgentPut { record, .. } => record.len(),
             Self::JournalAppend { journal, bytes, .. } => journal.len() + bytes.len(),
             Self::SecretPut { name, bytes } => name.len() + bytes.len(),
-            Self::SecretRemove { name } => name.len(),
+            Self::JournalTrim { journal: name, .. } | Self::SecretRemove { name } => name.len(),
             Self::StateRemove { .. }
             | Self::InboxClaim { .. }
             | Self::InboxAck { .. }
@@ -312,6 +321,7 @@ impl Op {
                 what: "a state with version 0, which stands for none",
             }),
             Self::JournalAppend { journal: name, .. }
+            | Self::JournalTrim { journal: name, .. }
             | Self::SecretPut { name, .. }
             | Self::SecretRemove { name } => within(
                 "the name of a journal or secret, in bytes,",
@@ -488,6 +498,8 @@ builders! {
     agent_erase AgentErase { agent: AgentId }
     /// Adds [`Op::JournalAppend`].
     journal_append JournalAppend { journal: String, bytes: Bytes, expected_end: Option<u64> }
+    /// Adds [`Op::JournalTrim`].
+    journal_trim JournalTrim { journal: String, before: u64 }
     /// Adds [`Op::SecretPut`].
     secret_put SecretPut { name: String, bytes: Bytes }
     /// Adds [`Op::SecretRemove`].

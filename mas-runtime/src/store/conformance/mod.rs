@@ -80,6 +80,8 @@ pub async fn run<P>(fresh: impl Fn() -> P, open: impl AsyncFn(&P) -> Arc<dyn Eng
             timers_are_kept_by_number,
             journals_count_without_gaps,
             a_journal_that_moved_is_told,
+            a_journal_loses_its_oldest_records,
+            journals_are_found_by_prefix,
             secrets_are_found_by_prefix,
         }
         queues {
