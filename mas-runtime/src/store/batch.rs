@@ -510,10 +510,12 @@ builders! {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Committed {
-    /// The batch's place among all batches of this store, from 1.
+    /// The batch's place: above that of every earlier batch that changed the same agent or journal. Other batches may lie
+    /// between, and an engine may leave numbers out.
     pub position: u64,
-    /// The numbers that its operations were given, in their order: inbox and outbox entries and dead letters share one
-    /// ever-growing count and never get a number twice; journal records count within their journal.
+    /// The numbers that its operations were given, in their order. Those of inbox and outbox entries and dead letters are
+    /// never given twice and grow with every batch of the same agent, with gaps; journal records count within their
+    /// journal, without gaps.
     pub seqs: Vec<u64>,
 }
 

@@ -91,16 +91,15 @@ pub(super) async fn conditions_see_what_came_before_in_the_batch<P>(
     let ack = |batch: Batch| batch.inbox_ack(a.clone(), LANE, seq);
     let error = refused(&*engine, ack(ack(Batch::new()))).await;
     assert!(matches!(error, CommitError::Gone { .. }), "{rule}: {error}");
-    // The dead letter of a bury in this very batch.
     let bury = Batch::new().inbox_bury(a.clone(), LANE, seq, "why".into(), 1);
-    let batch = bury.dead_retry(seq + 1, a.clone(), LANE);
-    same(
-        rule,
-        commit(&*engine, batch).await.seqs,
-        vec![seq + 1, seq + 2],
-    );
+    let dead = commit(&*engine, bury).await.seqs[0];
+    let retry = |batch: Batch| batch.dead_retry(dead, a.clone(), LANE);
+    let error = refused(&*engine, retry(retry(Batch::new()))).await;
+    assert!(matches!(error, CommitError::Gone { .. }), "{rule}: {error}");
+    let batch = retry(Batch::new()).dead_remove(dead);
+    let again = commit(&*engine, batch).await.seqs;
     let page = read(engine.inbox_page(&a, LANE, 0, 9).await);
-    same(rule, page.iter().map(|e| e.seq).collect(), vec![seq + 2]);
+    same(rule, page.iter().map(|e| e.seq).collect(), again);
 }
 
 pub(super) async fn batches_land_in_the_order_of_the_calls<P>(
@@ -127,8 +126,8 @@ pub(super) async fn batches_land_in_the_order_of_the_calls<P>(
     }
     answers.reverse();
     for pair in answers.windows(2) {
-        same(rule, pair[1].position, pair[0].position + 1);
-        assert!(pair[0].seqs < pair[1].seqs, "{rule}: {pair:?}");
+        let grows = pair[0].position < pair[1].position && pair[0].seqs < pair[1].seqs;
+        assert!(grows, "{rule}: {pair:?}");
     }
     let page = read(engine.outbox_page(&a, 0, 99).await);
     let expected: Vec<_> = answers
