@@ -90,8 +90,8 @@ pub struct EmbeddedEngine {
 }
 
 impl EmbeddedEngine {
-    /// Opens the store in `dir`, and makes it if it is not there. It checks everything that is stored, and blocks
-    /// meanwhile: about a second for a million entries.
+    /// Opens the store in `dir`, and makes it if it is not there. It reads and checks every byte that is stored, and blocks
+    /// meanwhile: about a second for a million small entries.
     ///
     /// # Errors
     /// [`OpenError::Locked`] when an engine runs on it, [`OpenError::NewerFormat`] when a later version wrote it,

@@ -102,7 +102,8 @@ impl Tree {
         }
     }
 
-    /// Compares everything with its tally, and the position with one that was on disk. Gives both.
+    /// Compares everything with its tally, large values with their hashes, and the position with one that was on disk. Gives
+    /// the tally and the position.
     fn check(&self, noted: u64) -> Result<(Tally, u64), StoreError> {
         let damaged = |reason: String| StoreError::from(Corrupt::new("index", reason));
         let stored = call("read the index", || self.db.get(TALLY))?;
@@ -118,6 +119,10 @@ impl Tree {
         let mut entries = self.db.range(..TALLY);
         while let Some((key, value)) = call("read the index", || entries.next().transpose())? {
             found.add(&key, &value);
+            if Pieces::of(&key, &value)?.is_some() {
+                // The sum holds the hash of a large value, not its pieces.
+                self.value(&key, &value)?;
+            }
         }
         if found != kept {
             let (there, written) = (found.entries, kept.entries);
@@ -405,21 +410,58 @@ mod tests {
         ("f1000000000000000100000001", "07"),
     ];
 
-    #[test]
-    fn layout_1_of_the_tree_is_as_it_was() {
-        let dir = tempfile::tempdir().unwrap();
-        let place = Place {
-            dir: dir.path().join("index"),
-            tip: dir.path().join("tip"),
+    fn place(dir: &Path) -> Place {
+        Place {
+            dir: dir.join("index"),
+            tip: dir.join("tip"),
             cache_bytes: 1024 * 1024,
             sync: Arc::new(File::sync_data),
-        };
-        let mut tree = Tree::open(&place, 0).unwrap();
+        }
+    }
+
+    /// A tree with a small and a large value.
+    fn furnished(place: &Place) -> Tree {
+        let mut tree = Tree::open(place, 0).unwrap();
         let mut changes = Changes::default();
         changes.put(vec![0x10, 1], Bytes::from(vec![7; 3]));
         changes.put(vec![0x10, 2], Bytes::from(vec![7; PIECE_BYTES + 1]));
         let plan = tree.plan(&changes, 1).unwrap();
         tree.apply(plan).unwrap();
+        tree
+    }
+
+    #[test]
+    fn a_piece_that_was_changed_or_is_missing_is_found_when_opening() {
+        for piece in [None, Some(vec![8_u8])] {
+            let dir = tempfile::tempdir().unwrap();
+            let place = place(dir.path());
+            let tree = furnished(&place);
+            tree.close().unwrap();
+            let tree = Tree::open(&place, 0).unwrap();
+            let key = [
+                &[PIECE_SPACE][..],
+                &1_u64.to_be_bytes(),
+                &1_u32.to_be_bytes(),
+            ]
+            .concat();
+            let old = match &piece {
+                None => tree.db.remove(key),
+                Some(piece) => tree.db.insert(key, piece.clone()),
+            };
+            assert!(old.unwrap().is_some());
+            tree.close().unwrap();
+            let error = Tree::open(&place, 0).err();
+            assert!(
+                matches!(error, Some(StoreError::Corrupt(_))),
+                "{piece:?}: {error:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn layout_1_of_the_tree_is_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = furnished(&place(dir.path()));
         let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
         let found: Vec<_> = tree.db.iter().map(Result::unwrap).collect();
         let shown = found.iter().map(|(key, value)| match value.len() {
