@@ -225,7 +225,10 @@ impl Lock {
             file.rewind()?;
             file.write_all(holder().as_bytes())
         };
-        note().map_err(OpenError::io("write", &path))?;
+        if let Err(error) = note() {
+            // The lock holds without it: a second engine is only told less.
+            tracing::warn!(%error, "the store can't note who holds its lock");
+        }
         Ok(Self(file))
     }
 }

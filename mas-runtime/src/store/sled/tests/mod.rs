@@ -78,6 +78,16 @@ fn a_second_engine_is_told_who_holds_the_directory() {
     assert_eq!(fs::read_to_string(dir.path().join("lock")).unwrap(), "");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_lock_that_can_not_be_signed_holds_all_the_same() {
+    let dir = TempDir::new().unwrap();
+    // Nothing can be written there, as on a full disk.
+    std::os::unix::fs::symlink("/dev/full", dir.path().join("lock")).unwrap();
+    let _first = open(&dir);
+    assert!(matches!(refused(&dir), OpenError::Locked { .. }));
+}
+
 #[test]
 fn a_newer_format_is_refused_and_named() {
     let dir = TempDir::new().unwrap();
