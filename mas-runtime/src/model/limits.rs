@@ -162,3 +162,6 @@ pub const STORE_HANDOVER_MAX: Duration = Duration::from_secs(5);
 
 /// Memory of the embedded engine's cache, in bytes, unless its options say otherwise.
 pub const STORE_CACHE_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+
+/// Lists and maps in each other in one payload or state, in levels: as deep as the JSON reader goes.
+pub const NESTING_MAX: usize = 127;

@@ -1,8 +1,9 @@
 //! The bytes of an envelope at rest.
 //!
 //! **Layout**: a MessagePack array `[version, id, sender, target, message type, codec, payload, terms]`; `version` is 1,
-//! `id` 16 bytes, `codec` 0 for none, 1 for MessagePack, 2 for JSON; `terms` an array of correlation id, flags
-//! (1 expects reply, 2 is reply), lane, deadline in Unix milliseconds, hops, budget, and the rare terms as a map.
+//! `id` an array of 16 numbers, `codec` 0 for none, 1 for MessagePack, 2 for JSON; `terms` an array of correlation id, flags
+//! (1 expects reply, 2 is reply), lane, deadline in Unix milliseconds, hops, budget, and the rare terms: null, or a map by
+//! the names of [`Extra`]'s fields, so that one more may stand anywhere among them.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -104,7 +105,8 @@ pub fn encode_envelope(
     let malformed = |e: rmp_serde::encode::Error| RecordError::Malformed {
         reason: e.to_string(),
     };
-    Ok(rmp_serde::to_vec(&record).map_err(malformed)?.into())
+    // Names the fields of `Extra`; what stands around it has none.
+    Ok(rmp_serde::to_vec_named(&record).map_err(malformed)?.into())
 }
 
 /// Reads an envelope that [`encode_envelope`] wrote.
@@ -119,7 +121,12 @@ pub fn decode_envelope(bytes: &[u8], clock: &dyn Clock) -> Result<Envelope, Reco
     {
         return Err(RecordError::Version { version });
     }
-    let record: Record = rmp_serde::from_slice(bytes).map_err(|e| malformed(e.to_string()))?;
+    let mut rest = bytes;
+    let mut reader = rmp_serde::Deserializer::new(&mut rest);
+    let record = Record::deserialize(&mut reader).map_err(|e| malformed(e.to_string()))?;
+    if !rest.is_empty() {
+        return Err(malformed(format!("{} bytes follow its end", rest.len())));
+    }
     let Record(_, id, sender, target, message_type, codec, body, terms) = record;
     let payload = match codec {
         0 => Payload::empty(),
@@ -213,6 +220,80 @@ mod tests {
         for end in 0..bytes.len() {
             assert!(decode_envelope(&bytes[..end], &clock).is_err(), "{end}");
         }
+    }
+
+    #[test]
+    fn bytes_after_its_end_are_refused() {
+        let clock = SystemClock::new();
+        let bytes = encode_envelope(&mut sample("x"), &clock, usize::MAX).unwrap();
+        let error = decode_envelope(&[&bytes[..], &[0xc0]].concat(), &clock).unwrap_err();
+        assert!(
+            error.to_string().contains("1 bytes follow its end"),
+            "{error}"
+        );
+    }
+
+    /// An envelope with something in each place.
+    fn full() -> Envelope {
+        let mut envelope = sample("x");
+        envelope.id = MessageId::from_bytes([0x11; 16]);
+        envelope.meta.correlation_id = Some(MessageId::from_bytes([0x22; 16]));
+        envelope.meta.is_reply = true;
+        envelope.meta.deadline = Some(Moment::default());
+        envelope.meta.budget = 70_000;
+        envelope.meta.extra = Some(Box::new(Extra {
+            session: Some("s".into()),
+            sender_instance: Some(1),
+            reply_to_instance: Some(2),
+            traceparent: Some("p".into()),
+            tracestate: Some("t".into()),
+            headers: [("k".to_owned(), "v".to_owned())].into(),
+        }));
+        envelope
+    }
+
+    /// A clock that stands at 1000 s.
+    #[derive(Debug)]
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> Moment {
+            Moment::default()
+        }
+
+        fn unix(&self) -> Duration {
+            Duration::from_secs(1000)
+        }
+    }
+
+    /// What stands in stores: it may be added to, with another version, and never changed.
+    const LAYOUT_1: &str = "9801dc001011111111111111111111111111111111a161a362406eac7461736b2e70726f6365737301c402a17897c410\
+        222222222222222222222222222222220304ce000f424003ce0001117086a773657373696f6ea173af73656e6465725f\
+        696e7374616e636501b17265706c795f746f5f696e7374616e636502ab7472616365706172656e74a170aa7472616365\
+        7374617465a174a76865616465727381a16ba176";
+
+    #[test]
+    fn layout_1_of_an_envelope_is_as_it_was() {
+        let bytes = encode_envelope(&mut full(), &Still, usize::MAX).unwrap();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, LAYOUT_1);
+        let back = decode_envelope(&bytes, &Still).unwrap();
+        assert_eq!(back.meta, full().meta);
+    }
+
+    #[test]
+    fn rare_terms_that_an_older_version_did_not_know_take_their_defaults() {
+        // As the last five fields of `Extra` came later, and one is there that was never heard of.
+        let rare = rmp_serde::to_vec_named(&serde_json::json!({"unheard": [1], "session": "s"}));
+        let bytes = encode_envelope(&mut full(), &Still, usize::MAX).unwrap();
+        let known = rmp_serde::to_vec_named(&full().meta.extra).unwrap();
+        let head = bytes.strip_suffix(&known[..]).unwrap();
+        let back = decode_envelope(&[head, &rare.unwrap()].concat(), &Still).unwrap();
+        let expected = Extra {
+            session: Some("s".into()),
+            ..Extra::default()
+        };
+        assert_eq!(back.meta.extra, Some(Box::new(expected)));
     }
 
     #[test]

@@ -11,18 +11,23 @@ use super::batch::{Batch, Committed, Op};
 use super::entry::DeadEntry;
 use super::error::{CommitError, EntryKind, StoreError};
 use super::index::{Changes, Index};
-use super::keys::{self, Key, Space};
+use super::keys::{self, Key, KeyRange, Space};
 use super::record::{self, Counters, Delivery};
-use crate::model::limits::{HISTORY_ENTRIES_MAX, REASON_BYTES_MAX};
+use crate::model::limits::{DEAD_LETTERS_MAX, HISTORY_ENTRIES_MAX, REASON_BYTES_MAX};
 use crate::model::{AgentId, MessageId, Priority};
 
 /// What an index says of the store's counts.
 pub(crate) fn counters(index: &(impl Index + ?Sized)) -> Result<Counters, StoreError> {
     let key = keys::counters();
-    match index.get(&key)? {
-        None => Ok(Counters::default()),
-        Some(value) => Ok(record::decode_counters(&key, value)?),
-    }
+    let mut counters = match index.get(&key)? {
+        None => Counters::default(),
+        Some(value) => record::decode_counters(&key, value)?,
+    };
+    index.scan_keys(&keys::whole(Space::Dead), &mut |_| {
+        counters.dead += 1;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(counters)
 }
 
 /// Batches that are decided one after the other and applied together.
@@ -46,22 +51,22 @@ impl<'i, I: Index + ?Sized> Group<'i, I> {
     pub(crate) fn add(&mut self, batch: &Batch) -> Result<Committed, CommitError> {
         batch.check()?;
         let mut draft = Draft {
-            group: self,
             changes: Changes::default(),
+            counters: self.counters,
+            group: self,
             seqs: Vec::new(),
-            given: 0,
         };
         for op in batch.ops() {
             draft.add(op)?;
         }
         let Draft {
             changes,
+            counters,
             seqs,
-            given,
             ..
         } = draft;
         self.changes.extend(changes);
-        self.counters.seqs += given;
+        self.counters = counters;
         self.counters.position += 1;
         let counters = record::encode_counters(self.counters);
         self.changes.put(keys::counters(), counters);
@@ -78,9 +83,9 @@ impl<'i, I: Index + ?Sized> Group<'i, I> {
 struct Draft<'g, 'i, I: ?Sized> {
     group: &'g Group<'i, I>,
     changes: Changes,
+    /// The group's, moved on by what this batch has given out so far.
+    counters: Counters,
     seqs: Vec<u64>,
-    /// Numbers given out so far.
-    given: u64,
 }
 
 impl<I: Index + ?Sized> Draft<'_, '_, I> {
@@ -106,18 +111,16 @@ impl<I: Index + ?Sized> Draft<'_, '_, I> {
             }
             Op::InboxAck { agent, lane, seq } => drop(self.take_inbox(agent, *lane, *seq)?),
             Op::InboxNack { agent, lane, seq, attempts, not_before_unix_ms, reason } => {
-                let mut delivery = self.delivery(agent, *lane, *seq)?;
-                delivery.attempts = *attempts;
-                delivery.not_before_unix_ms = *not_before_unix_ms;
-                delivery.history = latest(&delivery.history, Some(reason));
+                let history = latest(&self.delivery(agent, *lane, *seq)?.history, Some(reason));
+                let delivery = Delivery { attempts: *attempts, not_before_unix_ms: *not_before_unix_ms, history };
                 self.put_delivery(agent, *lane, *seq, &delivery);
             }
             Op::InboxBury { agent, lane, seq, reason, at_unix_ms } => self.bury(agent, (*lane, *seq), reason, *at_unix_ms)?,
             Op::DeadPut { agent, id, envelope, reason, at_unix_ms, attempts, history } => {
                 let delivery = Delivery { attempts: *attempts, not_before_unix_ms: 0, history: latest(history, None) };
-                self.put_dead(agent, (*id, envelope), delivery, reason, *at_unix_ms);
+                self.put_dead(agent, (*id, envelope), delivery, reason, *at_unix_ms)?;
             }
-            Op::DeadRemove { seq } => self.changes.remove(keys::dead(*seq)),
+            Op::DeadRemove { seq } => drop(self.take_dead(*seq)?),
             Op::DeadRetry { seq, agent, lane } => self.retry(*seq, agent, *lane)?,
             Op::OutboxPut { agent, envelope } => {
                 let key = keys::outbox(agent, self.next_seq());
@@ -145,6 +148,9 @@ impl<I: Index + ?Sized> Draft<'_, '_, I> {
             Op::AgentRemove { agent } => self.changes.remove(keys::directory(agent)),
             Op::AgentErase { agent } => self.erase(agent)?,
             Op::JournalAppend { journal, bytes, expected_end } => self.journal(journal, bytes, *expected_end)?,
+            Op::JournalTrim { journal, before } => {
+                self.remove_all(&keys::owned(Space::Journal, journal).before(keys::journal(journal, *before)))?;
+            }
             Op::SecretPut { name, bytes } => {
                 self.changes.put(keys::secret(name), record::encode_payload(bytes));
             }
@@ -167,10 +173,9 @@ impl<I: Index + ?Sized> Draft<'_, '_, I> {
 
     /// The next number of an inbox or outbox entry or a dead letter.
     fn next_seq(&mut self) -> u64 {
-        self.given += 1;
-        let seq = self.group.counters.seqs + self.given;
-        self.seqs.push(seq);
-        seq
+        self.counters.seqs += 1;
+        self.seqs.push(self.counters.seqs);
+        self.counters.seqs
     }
 
     fn expect_version(&self, agent: &AgentId, expected: u64) -> Result<(), CommitError> {
@@ -235,7 +240,7 @@ impl<I: Index + ?Sized> Draft<'_, '_, I> {
         let delivery = self.delivery(agent, lane, seq)?;
         let value = self.take_inbox(agent, lane, seq)?;
         let (id, envelope) = record::decode_inbox(&keys::inbox(agent, lane, seq), value)?;
-        self.put_dead(agent, (id, &envelope), delivery, reason, at_unix_ms);
+        self.put_dead(agent, (id, &envelope), delivery, reason, at_unix_ms)?;
         Ok(())
     }
 
@@ -246,22 +251,63 @@ impl<I: Index + ?Sized> Draft<'_, '_, I> {
         delivery: Delivery,
         reason: &str,
         at_unix_ms: u64,
-    ) {
+    ) -> Result<(), StoreError> {
         let (seq, envelope) = (self.next_seq(), envelope.clone());
         let mut dead = DeadEntry::new(seq, agent.clone(), id, cut(reason), at_unix_ms, envelope);
         dead.attempts = delivery.attempts;
         dead.history = delivery.history;
         self.changes
             .put(keys::dead(seq), record::encode_dead(&dead));
+        self.counters.dead += 1;
+        while self.counters.dead > DEAD_LETTERS_MAX as u64 {
+            self.counters.dead_above = self.oldest_dead()?;
+            self.take_dead(self.counters.dead_above)?;
+        }
+        Ok(())
+    }
+
+    /// The number of the oldest dead letter: there is one.
+    fn oldest_dead(&self) -> Result<u64, StoreError> {
+        let range = keys::whole(Space::Dead).after(&keys::dead(self.counters.dead_above));
+        let is_there = |key: &[u8]| {
+            let decided = self
+                .changes
+                .get(key)
+                .or_else(|| self.group.changes.get(key));
+            decided.is_none_or(Option::is_some)
+        };
+        let mut oldest = None;
+        self.group.index.scan_keys(&range, &mut |key| {
+            if is_there(key) {
+                oldest = Some(key.to_vec());
+                return Ok(ControlFlow::Break(()));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        for decided in [&self.group.changes, &self.changes] {
+            let first = decided.keys_in(&range).find(|key| is_there(key));
+            oldest = oldest.into_iter().chain(first.cloned()).min();
+        }
+        let oldest = oldest.ok_or_else(|| StoreError::failed("the dead letters are miscounted"))?;
+        Ok(keys::decode_seq(&oldest)?)
+    }
+
+    /// Removes a dead letter, and gives its record if it was there.
+    fn take_dead(&mut self, seq: u64) -> Result<Option<Bytes>, StoreError> {
+        let key = keys::dead(seq);
+        let value = self.get(&key)?;
+        if value.is_some() {
+            self.changes.remove(key);
+            self.counters.dead -= 1;
+        }
+        Ok(value)
     }
 
     fn retry(&mut self, seq: u64, agent: &AgentId, lane: Priority) -> Result<(), CommitError> {
-        let key = keys::dead(seq);
         let value = self
-            .get(&key)?
+            .take_dead(seq)?
             .ok_or_else(|| gone(EntryKind::DeadLetter, agent, seq))?;
-        let dead = record::decode_dead(&key, value)?;
-        self.changes.remove(key);
+        let dead = record::decode_dead(&keys::dead(seq), value)?;
         let key = keys::inbox(agent, lane, self.next_seq());
         self.changes
             .put(key, record::encode_inbox(dead.id, &dead.envelope));
@@ -297,19 +343,24 @@ impl<I: Index + ?Sized> Draft<'_, '_, I> {
     }
 
     /// Removes all that an agent owns: what is stored and what was decided before.
-    fn erase(&mut self, agent: &AgentId) -> Result<(), CommitError> {
+    fn erase(&mut self, agent: &AgentId) -> Result<(), StoreError> {
         for space in Space::OF_AGENT {
-            let range = keys::owned(space, agent.as_str());
-            let mut found: Vec<Key> = Vec::new();
-            for decided in [&self.group.changes, &self.changes] {
-                found.extend(decided.keys_in(&range).cloned());
-            }
-            self.group.index.scan_keys(&range, &mut |key| {
-                found.push(key.to_vec());
-                Ok(ControlFlow::Continue(()))
-            })?;
-            found.into_iter().for_each(|key| self.changes.remove(key));
+            self.remove_all(&keys::owned(space, agent.as_str()))?;
         }
+        Ok(())
+    }
+
+    /// Removes all that a range holds.
+    fn remove_all(&mut self, range: &KeyRange) -> Result<(), StoreError> {
+        let mut found: Vec<Key> = Vec::new();
+        for decided in [&self.group.changes, &self.changes] {
+            found.extend(decided.keys_in(range).cloned());
+        }
+        self.group.index.scan_keys(range, &mut |key| {
+            found.push(key.to_vec());
+            Ok(ControlFlow::Continue(()))
+        })?;
+        found.into_iter().for_each(|key| self.changes.remove(key));
         Ok(())
     }
 }

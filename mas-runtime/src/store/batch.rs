@@ -101,7 +101,8 @@ pub enum Op {
         reason: String,
     },
     /// Moves an entry to the dead letters, with its attempts and history. Condition: the entry exists, else
-    /// [`CommitError::Gone`]. Gives the dead letter's seq.
+    /// [`CommitError::Gone`]. Gives the dead letter's seq. Beyond
+    /// [`DEAD_LETTERS_MAX`](crate::model::limits::DEAD_LETTERS_MAX) the oldest dead letter goes.
     InboxBury {
         /// Whose inbox.
         agent: AgentId,
@@ -114,7 +115,8 @@ pub enum Op {
         /// When, in Unix milliseconds.
         at_unix_ms: u64,
     },
-    /// Adds a dead letter that was in no inbox. Gives a seq.
+    /// Adds a dead letter that was in no inbox. Gives a seq. Beyond
+    /// [`DEAD_LETTERS_MAX`](crate::model::limits::DEAD_LETTERS_MAX) the oldest dead letter goes.
     DeadPut {
         /// Whom it was for.
         agent: AgentId,
@@ -227,6 +229,14 @@ pub enum Op {
         /// The number that this record must get.
         expected_end: Option<u64>,
     },
+    /// Removes the records of a journal with numbers below `before`. Its end stays where it is, and so do the numbers of the
+    /// records that are kept and of those that come.
+    JournalTrim {
+        /// Which journal.
+        journal: String,
+        /// The first number that is kept.
+        before: u64,
+    },
     /// Stores a secret, in place of one with the same name.
     SecretPut {
         /// Its name: any text of at most
@@ -266,6 +276,7 @@ impl Op {
             Self::AgentRemove { .. } => "AgentRemove",
             Self::AgentErase { .. } => "AgentErase",
             Self::JournalAppend { .. } => "JournalAppend",
+            Self::JournalTrim { .. } => "JournalTrim",
             Self::SecretPut { .. } => "SecretPut",
             Self::SecretRemove { .. } => "SecretRemove",
         }
@@ -287,7 +298,7 @@ impl Op {
             Self::TimerPut { record, .. } | Self::AgentPut { record, .. } => record.len(),
             Self::JournalAppend { journal, bytes, .. } => journal.len() + bytes.len(),
             Self::SecretPut { name, bytes } => name.len() + bytes.len(),
-            Self::SecretRemove { name } => name.len(),
+            Self::JournalTrim { journal: name, .. } | Self::SecretRemove { name } => name.len(),
             Self::StateRemove { .. }
             | Self::InboxClaim { .. }
             | Self::InboxAck { .. }
@@ -310,6 +321,7 @@ impl Op {
                 what: "a state with version 0, which stands for none",
             }),
             Self::JournalAppend { journal: name, .. }
+            | Self::JournalTrim { journal: name, .. }
             | Self::SecretPut { name, .. }
             | Self::SecretRemove { name } => within(
                 "the name of a journal or secret, in bytes,",
@@ -486,6 +498,8 @@ builders! {
     agent_erase AgentErase { agent: AgentId }
     /// Adds [`Op::JournalAppend`].
     journal_append JournalAppend { journal: String, bytes: Bytes, expected_end: Option<u64> }
+    /// Adds [`Op::JournalTrim`].
+    journal_trim JournalTrim { journal: String, before: u64 }
     /// Adds [`Op::SecretPut`].
     secret_put SecretPut { name: String, bytes: Bytes }
     /// Adds [`Op::SecretRemove`].
@@ -496,10 +510,12 @@ builders! {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Committed {
-    /// The batch's place among all batches of this store, from 1.
+    /// The batch's place: above that of every earlier batch that changed the same agent or journal. Other batches may lie
+    /// between, and an engine may leave numbers out.
     pub position: u64,
-    /// The numbers that its operations were given, in their order: inbox and outbox entries and dead letters share one
-    /// ever-growing count and never get a number twice; journal records count within their journal.
+    /// The numbers that its operations were given, in their order. Those of inbox and outbox entries and dead letters are
+    /// never given twice and grow with every batch of the same agent, with gaps; journal records count within their
+    /// journal, without gaps.
     pub seqs: Vec<u64>,
 }
 

@@ -1,6 +1,6 @@
 //! What the reads of a store answer with.
 //!
-//! Their `Debug` shows sizes in place of contents: payloads, replies and secrets stay out of logs.
+//! Their `Debug` shows sizes in place of contents: payloads, replies, secrets and what handlers said stay out of logs.
 
 use std::fmt;
 
@@ -8,14 +8,15 @@ use bytes::Bytes;
 
 use crate::model::{AgentId, MessageId, Priority};
 
-/// Writes a struct's `Debug`: the named fields as they are, the bytes as their size.
+/// Writes a struct's `Debug`: the named fields as they are, bytes and texts as their size, lists as their count.
 macro_rules! debug_sizes {
-    ($name:ident { $($shown:ident),* } $($hidden:ident),*) => {
+    ($name:ident { $($shown:ident),* } $($hidden:ident),* $(; $($counted:ident),*)?) => {
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.debug_struct(stringify!($name))
                     $(.field(stringify!($shown), &self.$shown))*
                     $(.field(concat!(stringify!($hidden), "_bytes"), &self.$hidden.len()))*
+                    $($(.field(concat!(stringify!($counted), "_count"), &self.$counted.len()))*)?
                     .finish()
             }
         }
@@ -83,7 +84,7 @@ impl InboxEntry {
     }
 }
 
-debug_sizes!(InboxEntry { seq, lane, id, attempts, not_before_unix_ms, history } envelope);
+debug_sizes!(InboxEntry { seq, lane, id, attempts, not_before_unix_ms } envelope; history);
 
 /// An envelope that waits in the outbox of an agent id.
 #[derive(Clone, PartialEq, Eq)]
@@ -207,7 +208,7 @@ impl DeadEntry {
     }
 }
 
-debug_sizes!(DeadEntry { seq, agent, id, reason, at_unix_ms, attempts, history } envelope);
+debug_sizes!(DeadEntry { seq, agent, id, at_unix_ms, attempts } reason, envelope; history);
 
 /// What the directory knows of an agent id.
 #[derive(Clone, PartialEq, Eq)]
@@ -284,19 +285,18 @@ mod tests {
         let hidden = Bytes::from_static(b"hunter2");
         let agent = AgentId::new("a").unwrap();
         let id = MessageId::from_bytes([1; 16]);
+        let said = "hunter2".to_owned();
+        let mut tried = InboxEntry::new(1, Priority::High, id, hidden.clone());
+        tried.history = vec![said.clone()];
+        let mut dead = DeadEntry::new(1, agent.clone(), id, said.clone(), 3, hidden.clone());
+        dead.history = vec![said];
         let texts = [
             format!("{:?}", StoredState::new(1, 2, hidden.clone())),
-            format!(
-                "{:?}",
-                InboxEntry::new(1, Priority::High, id, hidden.clone())
-            ),
+            format!("{tried:?}"),
             format!("{:?}", OutboxEntry::new(1, hidden.clone())),
             format!("{:?}", DedupEntry::new(id, Some(hidden.clone()), 3)),
             format!("{:?}", TimerEntry::new(1, 2, hidden.clone())),
-            format!(
-                "{:?}",
-                DeadEntry::new(1, agent.clone(), id, String::new(), 3, hidden.clone())
-            ),
+            format!("{dead:?}"),
             format!("{:?}", DirectoryEntry::new(agent, hidden.clone(), 3)),
             format!("{:?}", JournalEntry::new(1, hidden.clone())),
             format!("{:?}", SecretBytes::new(hidden)),

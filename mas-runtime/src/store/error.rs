@@ -62,12 +62,31 @@ impl StoreError {
         }
     }
 
+    /// Whether there was no room, on the disk or in what this process may use of it.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if lacks_room(source))
+    }
+
+    /// This error as the reason why an engine has stopped for good.
+    pub(crate) fn into_failed(self) -> Self {
+        match self {
+            Self::Io { action, source } => Self::failed(format!("it can't {action}: {source}")),
+            Self::Failed { .. } => self,
+            other => Self::failed(other.to_string()),
+        }
+    }
+
     /// An engine that stopped for good.
     pub fn failed(reason: impl Into<Arc<str>>) -> Self {
         Self::Failed {
             reason: reason.into(),
         }
     }
+}
+
+fn lacks_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), FileTooLarge | QuotaExceeded | StorageFull)
 }
 
 /// Which kind of entry a batch took for granted.
@@ -149,7 +168,7 @@ pub enum CommitError {
     /// The engine was closed before it took the batch.
     #[error("the engine is closed")]
     Closed,
-    /// No room is left on the disk. Trying again helps once there is.
+    /// No room is left on the disk, or for this user or process. Trying again helps once there is.
     #[error("no room is left to {action}")]
     Full {
         /// What was tried.
@@ -202,12 +221,10 @@ impl From<StoreError> for CommitError {
             StoreError::Closed => Self::Closed,
             StoreError::Corrupt(corrupt) => Self::Corrupt(corrupt),
             StoreError::Failed { reason } => Self::Failed { reason },
-            StoreError::Io { action, source } => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    Self::Full { action, source }
-                }
-                _ => Self::Io { action, source },
-            },
+            StoreError::Io { action, source } if lacks_room(&source) => {
+                Self::Full { action, source }
+            }
+            StoreError::Io { action, source } => Self::Io { action, source },
         }
     }
 }
@@ -218,8 +235,14 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_told_apart() {
-        let full = CommitError::io("write", io::ErrorKind::StorageFull.into());
-        assert!(matches!(full, CommitError::Full { .. }) && full.is_retryable());
+        for kind in [
+            io::ErrorKind::FileTooLarge,
+            io::ErrorKind::QuotaExceeded,
+            io::ErrorKind::StorageFull,
+        ] {
+            let full = CommitError::io("write", kind.into());
+            assert!(matches!(full, CommitError::Full { .. }) && full.is_retryable());
+        }
         let other = CommitError::io("write", io::ErrorKind::PermissionDenied.into());
         assert!(matches!(other, CommitError::Io { .. }));
     }

@@ -27,16 +27,19 @@ pub(crate) trait Index {
 pub(crate) trait DurableIndex: Index + Send + Sync + 'static {
     /// Makes all the changes, or none. Readers see them from here on, but they may not outlive the process.
     ///
-    /// `position` is that of the last batch among them.
+    /// `position` is that of the last batch among them. [`StoreError::Io`] means that it may work again once it was revived.
     fn apply(&self, changes: &Changes, position: u64) -> Result<(), StoreError>;
 
     /// Hands everything that was applied to the operating system: a kill of the process no longer loses it.
+    ///
+    /// An error other than a lack of room may mean that the system has dropped what it could not bring to the disk.
     fn flush(&self) -> Result<(), StoreError>;
 
     /// Brings everything that was flushed to the disk: a power cut no longer loses it.
     fn sync(&self) -> Result<(), StoreError>;
 
-    /// Brings the index back after `apply` or `flush` has failed, with what it still has.
+    /// Brings the index back after `apply` has failed, or `flush` for lack of room, with what it still has. All of that is
+    /// on disk then.
     fn revive(&self) -> Result<(), StoreError>;
 
     /// Lets go of everything. Later calls give [`StoreError::Closed`].

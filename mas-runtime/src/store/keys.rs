@@ -136,6 +136,12 @@ impl KeyRange {
         self
     }
 
+    /// The part of this range up to but not with `key`.
+    pub(crate) fn before(mut self, key: Key) -> Self {
+        self.to = self.to.min(key);
+        self
+    }
+
     /// The range as the standard maps take it: empty where its ends have crossed, which they would not forgive.
     pub(crate) fn bounds(&self) -> Range<&Key> {
         &self.from..(&self.to).max(&self.from)
@@ -247,9 +253,9 @@ pub(crate) fn owned(space: Space, name: &str) -> KeyRange {
     KeyRange::of_prefix(in_space(space, name, &[]))
 }
 
-/// The secrets whose names begin with `prefix`.
-pub(crate) fn secrets(prefix: &str) -> KeyRange {
-    let mut key = vec![Space::Secret as u8];
+/// The keys of a space whose names begin with `prefix`.
+pub(crate) fn named(space: Space, prefix: &str) -> KeyRange {
+    let mut key = vec![space as u8];
     text_open(&mut key, prefix);
     KeyRange::of_prefix(key)
 }
@@ -349,7 +355,7 @@ mod tests {
         fn names_of_any_characters_are_ordered_by_their_bytes(a in "[\u{0}\u{1}a\u{ff}]{0,4}", b in "[\u{0}\u{1}a\u{ff}]{0,4}") {
             prop_assert_eq!(secret(&a).cmp(&secret(&b)), a.cmp(&b));
             prop_assert_eq!(decode_name(&secret(&a)).unwrap(), a.clone());
-            prop_assert_eq!(secrets(&a).contains(&secret(&b)), b.starts_with(&a));
+            prop_assert_eq!(named(Space::Secret, &a).contains(&secret(&b)), b.starts_with(&a));
         }
 
         #[test]

@@ -10,7 +10,7 @@ use super::entry::{
 };
 use super::error::{Corrupt, StoreError};
 use super::index::Index;
-use super::keys::{self, KeyRange, Space};
+use super::keys::{self, Key, KeyRange, Space};
 use super::record::{self, Delivery};
 use crate::model::limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX};
 use crate::model::{AgentId, MessageId, Priority};
@@ -180,15 +180,35 @@ pub(crate) fn secret(index: &impl Index, name: &str) -> Read<Option<SecretBytes>
     Ok(bytes.map(SecretBytes::new))
 }
 
+pub(crate) fn journal_names(
+    index: &impl Index,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Read<Vec<String>> {
+    let range = keys::named(Space::JournalEnd, prefix);
+    names(index, range, after.map(keys::journal_end), limit)
+}
+
 pub(crate) fn secret_names(
     index: &impl Index,
     prefix: &str,
     after: Option<&str>,
     limit: usize,
 ) -> Read<Vec<String>> {
-    let mut range = keys::secrets(prefix);
+    let range = keys::named(Space::Secret, prefix);
+    names(index, range, after.map(keys::secret), limit)
+}
+
+/// The names in a range that holds one key for each.
+fn names(
+    index: &impl Index,
+    mut range: KeyRange,
+    after: Option<Key>,
+    limit: usize,
+) -> Read<Vec<String>> {
     if let Some(after) = after {
-        range = range.after(&keys::secret(after));
+        range = range.after(&after);
     }
     let limit = limit.min(PAGE_ENTRIES_MAX);
     let mut names = Vec::new();
@@ -205,7 +225,7 @@ pub(crate) fn secret_names(
 /// The record of one key.
 fn one<T>(
     index: &impl Index,
-    key: keys::Key,
+    key: Key,
     decode: impl FnOnce(&[u8], Bytes) -> Result<T, Corrupt>,
 ) -> Read<Option<T>> {
     match index.get(&key)? {
@@ -367,6 +387,16 @@ macro_rules! impl_reads {
             fn journal_end(&self, journal: &str) -> ReadFuture<'_, u64> {
                 let journal = journal.to_owned();
                 self.read(move |index| read::journal_end(index, &journal))
+            }
+
+            fn journal_names(
+                &self,
+                prefix: &str,
+                after: Option<&str>,
+                limit: usize,
+            ) -> ReadFuture<'_, Vec<String>> {
+                let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+                self.read(move |index| read::journal_names(index, &prefix, after.as_deref(), limit))
             }
         }
 

@@ -25,7 +25,8 @@ struct Model {
     timers: BTreeMap<(AgentId, u64), TimerEntry>,
     directory: BTreeMap<AgentId, DirectoryEntry>,
     dead: BTreeMap<u64, DeadEntry>,
-    journals: BTreeMap<String, Vec<Bytes>>,
+    /// Records, and how many of the first are gone.
+    journals: BTreeMap<String, (Vec<Bytes>, usize)>,
     secrets: BTreeMap<String, Bytes>,
 }
 
@@ -107,17 +108,28 @@ impl Model {
             }
             Op::AgentRemove { agent } => drop(self.directory.remove(&agent)),
             Op::AgentErase { agent } => self.erase(&agent),
-            Op::JournalAppend { journal, bytes, expected_end } => {
-                let records = self.journals.entry(journal).or_default();
-                let end = records.len() as u64;
-                expected_end.is_none_or(|expected| expected == end).then_some(())?;
-                records.push(bytes);
-                seqs.push(end);
-            }
+            Op::JournalAppend { journal, bytes, expected_end } => seqs.push(self.append(journal, bytes, expected_end)?),
+            Op::JournalTrim { journal, before } => self.trim(&journal, before),
             Op::SecretPut { name, bytes } => drop(self.secrets.insert(name, bytes)),
             Op::SecretRemove { name } => drop(self.secrets.remove(&name)),
         }
         Some(())
+    }
+
+    fn append(&mut self, journal: String, bytes: Bytes, expected_end: Option<u64>) -> Option<u64> {
+        let (records, _) = self.journals.entry(journal).or_default();
+        let end = records.len() as u64;
+        expected_end
+            .is_none_or(|expected| expected == end)
+            .then_some(())?;
+        records.push(bytes);
+        Some(end)
+    }
+
+    fn trim(&mut self, journal: &str, before: u64) {
+        if let Some((records, gone)) = self.journals.get_mut(journal) {
+            *gone = (*gone).max((before as usize).min(records.len()));
+        }
     }
 
     fn bury(
@@ -220,6 +232,7 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => agents().prop_map(|agent| Op::AgentErase { agent }),
         3 => (names(), payloads(), prop::option::weighted(0.3, 0u64..4)).prop_map(
             |(journal, bytes, expected_end)| Op::JournalAppend { journal, bytes, expected_end }),
+        1 => (names(), 0u64..6).prop_map(|(journal, before)| Op::JournalTrim { journal, before }),
         2 => (names(), payloads()).prop_map(|(name, bytes)| Op::SecretPut { name, bytes }),
         1 => names().prop_map(|name| Op::SecretRemove { name }),
     ];
@@ -300,12 +313,12 @@ async fn compare(engine: &dyn Engine, model: &Model) {
     expected.dedup();
     same(&listed, expected);
     for name in NAMES {
-        let empty = Vec::new();
-        let records = model.journals.get(name).unwrap_or(&empty);
+        let empty = (Vec::new(), 0);
+        let (records, gone) = model.journals.get(name).unwrap_or(&empty);
         let read = async |at: &u64| engine.journal_page(name, *at, PAGE).await.unwrap();
         let found = pages(0, read, |e| e.seq + 1).await;
         let entry = |(n, bytes): (usize, &Bytes)| JournalEntry::new(n as u64, bytes.clone());
-        same(&found, records.iter().enumerate().map(entry));
+        same(&found, records.iter().enumerate().skip(*gone).map(entry));
         assert_eq!(
             engine.journal_end(name).await.unwrap(),
             records.len() as u64
@@ -323,6 +336,8 @@ async fn compare(engine: &dyn Engine, model: &Model) {
         };
         let found = pages(None, read, |name| Some(name.clone())).await;
         let begins = |other: &&String| other.starts_with(name);
+        let journals = engine.journal_names(name, None, usize::MAX).await.unwrap();
+        same(&journals, model.journals.keys().filter(begins).cloned());
         same(&found, model.secrets.keys().filter(begins).cloned());
     }
 }

@@ -99,9 +99,9 @@ pub trait Directory: Send + Sync {
     fn agents(&self, after: Option<&AgentId>, limit: usize) -> ReadFuture<'_, Vec<DirectoryEntry>>;
 }
 
-/// Append-only lists of records, numbered from 0 without gaps.
+/// Append-only lists of records, numbered from 0 without gaps. Only their oldest records can be removed.
 pub trait Journal: Send + Sync {
-    /// The records of `journal` from number `from` on.
+    /// The records of `journal` from number `from` on, or from the first that is kept.
     fn journal_page(
         &self,
         journal: &str,
@@ -111,6 +111,15 @@ pub trait Journal: Send + Sync {
 
     /// The number that the next record of `journal` will have: 0 for one that does not exist.
     fn journal_end(&self, journal: &str) -> ReadFuture<'_, u64>;
+
+    /// The names of journals after `after` that begin with `prefix`, in order of their bytes; also of those whose records
+    /// were all removed.
+    fn journal_names(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> ReadFuture<'_, Vec<String>>;
 }
 
 /// Named secrets: channel and key state.

@@ -204,6 +204,15 @@ impl Journal for FaultyEngine {
     fn journal_end(&self, journal: &str) -> ReadFuture<'_, u64> {
         self.read(|engine| engine.journal_end(journal))
     }
+
+    fn journal_names(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> ReadFuture<'_, Vec<String>> {
+        self.engine.journal_names(prefix, after, limit)
+    }
 }
 
 impl Secrets for FaultyEngine {

@@ -80,6 +80,8 @@ pub async fn run<P>(fresh: impl Fn() -> P, open: impl AsyncFn(&P) -> Arc<dyn Eng
             timers_are_kept_by_number,
             journals_count_without_gaps,
             a_journal_that_moved_is_told,
+            a_journal_loses_its_oldest_records,
+            journals_are_found_by_prefix,
             secrets_are_found_by_prefix,
         }
         queues {
@@ -90,17 +92,19 @@ pub async fn run<P>(fresh: impl Fn() -> P, open: impl AsyncFn(&P) -> Arc<dyn Eng
             a_buried_entry_is_a_dead_letter_with_its_history,
             a_dead_letter_is_retried_once,
             a_dead_letter_can_be_put_and_removed,
+            the_oldest_dead_letter_makes_room,
             the_outbox_drains_in_order,
             agents_with_an_outbox_are_listed,
             erasing_an_agent_leaves_its_neighbours,
             pages_end_only_when_empty,
+            pages_end_at_their_entries,
         }
         commits {
             a_batch_lands_whole_or_not_at_all,
             conditions_see_what_came_before_in_the_batch,
             batches_land_in_the_order_of_the_calls,
             a_dropped_future_still_commits,
-            concurrent_commits_keep_every_count,
+            of_writers_that_read_the_same_one_wins,
             numbers_grow_and_never_come_again,
             every_level_is_readable_once_answered,
             everything_outlives_a_reopening,

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::{Case, bytes, commit, id, message, read, refused, same};
-use crate::model::limits::{HISTORY_ENTRIES_MAX, PAGE_BYTES_MAX, REASON_BYTES_MAX};
+use crate::model::limits::{
+    DEAD_LETTERS_MAX, HISTORY_ENTRIES_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX, REASON_BYTES_MAX,
+};
 use crate::model::{AgentId, Priority};
 use crate::store::{
     Batch, CommitError, DeadEntry, Engine, EntryKind, InboxEntry, Op, OutboxEntry, StoredState,
@@ -236,6 +238,57 @@ pub(super) async fn a_dead_letter_can_be_put_and_removed<P>(
     same(rule, left, vec![seqs[0], seqs[2]]);
 }
 
+pub(super) async fn the_oldest_dead_letter_makes_room<P>(
+    case: Case<'_, P, impl AsyncFn(&P) -> Arc<dyn Engine>>,
+) {
+    let mut engine = case.open().await;
+    let a = id("a");
+    let rule = "beyond their limit the oldest dead letter goes with the batch that brings another";
+    let puts = |numbers: std::ops::Range<usize>| {
+        numbers.fold(Batch::new(), |batch, number| {
+            batch.with(Op::DeadPut {
+                agent: a.clone(),
+                id: message(number as u64),
+                envelope: bytes("x"),
+                reason: "why".into(),
+                at_unix_ms: 7,
+                attempts: 1,
+                history: Vec::new(),
+            })
+        })
+    };
+    let mut seqs = commit(&*engine, puts(0..DEAD_LETTERS_MAX - 3)).await.seqs;
+    // Room that was made is room.
+    let removed = Batch::new().dead_remove(seqs[1]).dead_remove(seqs[1]);
+    commit(&*engine, removed).await;
+    seqs.remove(1);
+    seqs.extend(commit(&*engine, puts(0..4)).await.seqs);
+    let listed = dead_letters(&*engine).await;
+    same(rule, listed == seqs, true);
+    engine = case.reopen(engine).await;
+    // Three at once, one of them by a bury; one that came with the batch leaves with it.
+    let entry = append(&*engine, &a, 1).await;
+    let batch = puts(0..2).inbox_bury(a.clone(), LANE, entry, "last".into(), 9);
+    seqs.extend(commit(&*engine, batch).await.seqs);
+    same(rule, dead_letters(&*engine).await == seqs[3..], true);
+    seqs.extend(commit(&*engine, puts(0..DEAD_LETTERS_MAX + 2)).await.seqs);
+    let kept = &seqs[seqs.len() - DEAD_LETTERS_MAX..];
+    same(rule, dead_letters(&*engine).await == kept, true);
+}
+
+/// The numbers of all dead letters.
+async fn dead_letters(engine: &dyn Engine) -> Vec<u64> {
+    let mut seqs = Vec::new();
+    loop {
+        let after = seqs.last().copied().unwrap_or(0);
+        let page = read(engine.dead_letters(after, usize::MAX).await);
+        if page.is_empty() {
+            return seqs;
+        }
+        seqs.extend(page.iter().map(|entry| entry.seq));
+    }
+}
+
 pub(super) async fn the_outbox_drains_in_order<P>(
     case: Case<'_, P, impl AsyncFn(&P) -> Arc<dyn Engine>>,
 ) {
@@ -371,4 +424,42 @@ pub(super) async fn pages_end_only_when_empty<P>(
         found.extend(page.iter().map(|entry| entry.seq));
     }
     same(rule, found, seqs);
+}
+
+pub(super) async fn pages_end_at_their_entries<P>(
+    case: Case<'_, P, impl AsyncFn(&P) -> Arc<dyn Engine>>,
+) {
+    let engine = case.open().await;
+    let a = id("a");
+    let rule = "a page ends at its entries, whatever was asked for, and the next goes on behind it";
+    let many = PAGE_ENTRIES_MAX + 10;
+    let names: Vec<_> = (0..many)
+        .map(|number| format!("name-{number:06}"))
+        .collect();
+    let batch = names.iter().fold(Batch::new(), |batch, name| {
+        batch
+            .outbox_put(a.clone(), bytes("x"))
+            .secret_put(name.clone(), bytes("x"))
+    });
+    let seqs = commit(&*engine, batch).await.seqs;
+    let (mut after, mut found) = (0, Vec::new());
+    loop {
+        let page = read(engine.outbox_page(&a, after, usize::MAX).await);
+        let Some(last) = page.last() else { break };
+        assert!(page.len() <= PAGE_ENTRIES_MAX, "{rule}: {}", page.len());
+        after = last.seq;
+        found.extend(page.iter().map(|entry| entry.seq));
+    }
+    same(rule, found == seqs, true);
+    let mut found: Vec<String> = Vec::new();
+    loop {
+        let after = found.last().map(String::as_str);
+        let page = read(engine.secret_names("name-", after, usize::MAX).await);
+        if page.is_empty() {
+            break;
+        }
+        assert!(page.len() <= PAGE_ENTRIES_MAX, "{rule}: {}", page.len());
+        found.extend(page);
+    }
+    same(rule, found == names, true);
 }

@@ -31,6 +31,7 @@ pub(super) async fn a_fresh_store_is_empty<P>(
     same(rule, read(engine.agents(None, 9).await), vec![]);
     same(rule, read(engine.journal_page("j", 0, 9).await), vec![]);
     same(rule, read(engine.journal_end("j").await), 0);
+    same(rule, read(engine.journal_names("", None, 9).await), vec![]);
     same(rule, read(engine.secret("s").await), None);
     same(rule, read(engine.secret_names("", None, 9).await), vec![]);
     assert!(!engine.describe().is_empty(), "an engine describes itself");
@@ -242,6 +243,67 @@ pub(super) async fn a_journal_that_moved_is_told<P>(
     }
     let both = append(1).journal_append("j".into(), bytes("y"), Some(2));
     same(rule, commit(&*engine, both).await.seqs, vec![1, 2]);
+}
+
+pub(super) async fn a_journal_loses_its_oldest_records<P>(
+    case: Case<'_, P, impl AsyncFn(&P) -> Arc<dyn Engine>>,
+) {
+    let mut engine = case.open().await;
+    let rule = "a journal loses the records below a number, and counts on as before";
+    let append =
+        |batch: Batch, name: &str, text: &str| batch.journal_append(name.into(), bytes(text), None);
+    let mut batch = Batch::new();
+    for number in 0..300 {
+        batch = append(batch, "j", &number.to_string());
+    }
+    batch = append(append(batch, "j2", "x"), "i", "x");
+    commit(&*engine, batch).await;
+    let numbers = async |engine: &dyn Engine, from| {
+        let page = read(engine.journal_page("j", from, 1000).await);
+        page.iter().map(|entry| entry.seq).collect::<Vec<_>>()
+    };
+    // Records of the same batch go as well; a number below is no change.
+    let trim = append(Batch::new(), "j", "300").journal_trim("j".into(), 257);
+    same(rule, commit(&*engine, trim).await.seqs, vec![300]);
+    commit(&*engine, Batch::new().journal_trim("j".into(), 3)).await;
+    engine = case.reopen(engine).await;
+    same(rule, numbers(&*engine, 0).await, (257..=300).collect());
+    same(rule, numbers(&*engine, 299).await, vec![299, 300]);
+    same(rule, read(engine.journal_end("j").await), 301);
+    let all = append(Batch::new(), "j", "301").journal_trim("j".into(), u64::MAX);
+    commit(&*engine, all.journal_trim("none".into(), 9)).await;
+    same(rule, numbers(&*engine, 0).await, vec![]);
+    let next = Batch::new().journal_append("j".into(), bytes("302"), Some(302));
+    same(rule, commit(&*engine, next).await.seqs, vec![302]);
+    same(rule, numbers(&*engine, 0).await, vec![302]);
+    for other in ["j2", "i"] {
+        same(rule, read(engine.journal_page(other, 0, 9).await).len(), 1);
+    }
+    let lost = Batch::new()
+        .journal_trim("j".into(), 999)
+        .state_remove(id("a"), 5);
+    refused(&*engine, lost).await;
+    same(rule, numbers(&*engine, 0).await, vec![302]);
+}
+
+pub(super) async fn journals_are_found_by_prefix<P>(
+    case: Case<'_, P, impl AsyncFn(&P) -> Arc<dyn Engine>>,
+) {
+    let engine = case.open().await;
+    let rule = "journals are found by prefix, each once, also when they are empty";
+    let names = ["audit", "session/1", "session/2", "session/\u{0}"];
+    let mut batch = Batch::new();
+    for name in [names, names].concat() {
+        batch = batch.journal_append(name.into(), bytes("x"), None);
+    }
+    commit(&*engine, batch.journal_trim("session/2".into(), 2)).await;
+    let listed = read(engine.journal_names("session/", None, 9).await);
+    let expected = ["session/\u{0}", "session/1", "session/2"].map(String::from);
+    same(rule, listed, expected.to_vec());
+    let listed = read(engine.journal_names("", Some("audit"), 2).await);
+    same(rule, listed, expected[..2].to_vec());
+    same(rule, read(engine.journal_names("x", None, 9).await), vec![]);
+    same(rule, read(engine.journal_names("", None, 0).await), vec![]);
 }
 
 pub(super) async fn secrets_are_found_by_prefix<P>(

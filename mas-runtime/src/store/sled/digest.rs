@@ -90,6 +90,15 @@ mod tests {
         assert_ne!(hash(&[0], b""), hash(b"", &[0]));
     }
 
+    #[test]
+    fn layout_1_of_the_sum_is_as_it_was() {
+        let mut tally = Tally::default();
+        tally.add(b"key", b"a value of more than 8 bytes");
+        tally.chunked = 258;
+        let hex: String = tally.encode().iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hex, "010000000000000001e6d55f264ebec38d0000000000000102");
+    }
+
     proptest! {
         #[test]
         fn the_order_of_changes_does_not_matter(mut entries in prop::collection::vec((any::<Vec<u8>>(), any::<Vec<u8>>()), 0..20)) {

@@ -4,8 +4,10 @@
 //! sled's `flush` hands its buffers to the system and waits with `sync_file_range`, which does not reach through the disk's
 //! own cache. So [`sync`](DurableIndex::sync) follows with a real `fdatasync` of sled's file, and notes the position.
 
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 
 use bytes::Bytes;
 
@@ -15,8 +17,11 @@ use crate::store::StoreError;
 use crate::store::index::{Changes, DurableIndex, EntryVisitor, Index, KeyVisitor};
 use crate::store::keys::KeyRange;
 
-/// Where the index is kept, and how much memory it may take.
-#[derive(Clone, Debug)]
+/// What brings the content of a file to disk: [`File::sync_data`], unless a test watches it or lets it fail.
+pub(super) type SyncFile = Arc<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
+
+/// Where the index is kept, how much memory it may take, and what brings it to disk.
+#[derive(Clone)]
 pub(super) struct Place {
     /// The folder of sled's files.
     pub(super) dir: PathBuf,
@@ -24,6 +29,8 @@ pub(super) struct Place {
     pub(super) tip: PathBuf,
     /// Memory of sled's cache.
     pub(super) cache_bytes: u64,
+    /// Called for each of sled's files, each time that it must be on disk.
+    pub(super) sync: SyncFile,
 }
 
 /// The index. The committer is its only writer.
@@ -113,7 +120,11 @@ impl DurableIndex for SledIndex {
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        self.with(Tree::flush).map_err(|error| self.give_up(error))
+        self.with(Tree::flush).map_err(|error| match error {
+            // The engine stops, and nothing is written through the tree any more: it still reads well.
+            StoreError::Io { .. } if !error.is_full() => error,
+            error => self.give_up(error),
+        })
     }
 
     fn sync(&self) -> Result<(), StoreError> {
@@ -136,8 +147,12 @@ impl DurableIndex for SledIndex {
         let (_, noted) = open_tip(&self.place)?;
         let tree = Tree::open(&self.place, noted)?;
         let synced = tree.sync();
-        *slot = Ok(tree);
-        synced
+        *slot = match synced {
+            Ok(()) => Ok(tree),
+            // Another one would prove nothing, so nobody may ask for it.
+            Err(error) => Err(error.into_failed()),
+        };
+        slot.as_ref().map(drop).map_err(Clone::clone)
     }
 
     fn close(&self) -> Result<(), StoreError> {
@@ -153,5 +168,47 @@ impl Drop for SledIndex {
         if let Err(error) = self.close() {
             tracing::error!(%error, "the store's index did not close well");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_sync_that_failed_while_reviving_is_not_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let fails = Arc::new(AtomicBool::new(false));
+        let failing = Arc::clone(&fails);
+        let sync = move |_: &File| {
+            let failed = failing.load(Ordering::Relaxed);
+            if failed {
+                Err(io::ErrorKind::Other.into())
+            } else {
+                Ok(())
+            }
+        };
+        let index = SledIndex::open(Place {
+            dir: dir.path().join("index"),
+            tip: dir.path().join("tip"),
+            cache_bytes: 1024 * 1024,
+            sync: Arc::new(sync),
+        });
+        let index = index.unwrap();
+        let gone = Err(StoreError::io("write", io::ErrorKind::StorageFull.into()));
+        let tree = std::mem::replace(&mut *index.tree(), gone);
+        tree.unwrap().close().unwrap();
+        for fails_now in [true, false] {
+            fails.store(fails_now, Ordering::Relaxed);
+            let revived = index.revive();
+            assert!(
+                matches!(revived, Err(StoreError::Failed { .. })),
+                "{revived:?}"
+            );
+        }
+        let read = index.get(b"key");
+        assert!(matches!(read, Err(StoreError::Failed { .. })), "{read:?}");
     }
 }

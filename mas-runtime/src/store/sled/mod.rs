@@ -26,6 +26,7 @@ mod tip;
 mod tree;
 
 use std::fmt;
+use std::fs::File;
 use std::future::ready;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,7 +36,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 use committer::Committer;
-use index::SledIndex;
+use index::{SledIndex, SyncFile};
 use open::DataDir;
 use queue::Queue;
 use tree::Tree;
@@ -89,17 +90,20 @@ pub struct EmbeddedEngine {
 }
 
 impl EmbeddedEngine {
-    /// Opens the store in `dir`, and makes it if it is not there. It checks everything that is stored, and blocks
-    /// meanwhile: about a second for a million entries.
+    /// Opens the store in `dir`, and makes it if it is not there. It reads and checks every byte that is stored, and blocks
+    /// meanwhile: about a second for a million small entries.
     ///
     /// # Errors
     /// [`OpenError::Locked`] when an engine runs on it, [`OpenError::NewerFormat`] when a later version wrote it,
     /// [`OpenError::Damaged`] when what is stored is not what was written, [`OpenError::Io`] when the system refuses.
     pub fn open(dir: impl AsRef<Path>, options: EmbeddedOptions) -> Result<Self, OpenError> {
+        Self::open_with(dir.as_ref(), options, Arc::new(File::sync_data))
+    }
+
+    fn open_with(dir: &Path, options: EmbeddedOptions, sync: SyncFile) -> Result<Self, OpenError> {
         const CACHE_BYTES_MIN: u64 = 1024 * 1024;
-        let dir = dir.as_ref();
         let cache_bytes = options.cache_bytes.max(CACHE_BYTES_MIN);
-        let DataDir { index, lock } = open::open(dir, cache_bytes)?;
+        let DataDir { index, lock } = open::open(dir, cache_bytes, sync)?;
         let (index, queue) = (Arc::new(index), Arc::new(Queue::default()));
         let clock = Arc::new(SystemClock::new());
         let committer = Committer::new(Arc::clone(&index), Arc::clone(&queue), clock);

@@ -13,7 +13,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use super::index::{Place, SledIndex};
+use super::index::{Place, SledIndex, SyncFile};
 use crate::model::{Clock, SystemClock};
 use crate::store::StoreError;
 
@@ -90,7 +90,7 @@ pub(super) struct DataDir {
 }
 
 /// Opens a data directory, and makes it if it is not there.
-pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<DataDir, OpenError> {
+pub(super) fn open(dir: &Path, cache_bytes: u64, sync: SyncFile) -> Result<DataDir, OpenError> {
     make_private(dir).map_err(OpenError::io("make", dir))?;
     let lock = Lock::take(dir)?;
     check_format(dir)?;
@@ -101,6 +101,7 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<DataDir, OpenError> {
         dir: index.clone(),
         tip: dir.join("tip"),
         cache_bytes,
+        sync,
     };
     let opened = SledIndex::open(place).map_err(|error| match error {
         StoreError::Io { action, source } => OpenError::Io {
@@ -224,7 +225,10 @@ impl Lock {
             file.rewind()?;
             file.write_all(holder().as_bytes())
         };
-        note().map_err(OpenError::io("write", &path))?;
+        if let Err(error) = note() {
+            // The lock holds without it: a second engine is only told less.
+            tracing::warn!(%error, "the store can't note who holds its lock");
+        }
         Ok(Self(file))
     }
 }

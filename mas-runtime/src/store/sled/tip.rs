@@ -72,6 +72,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn layout_1_of_the_note_is_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tip");
+        let (mut tip, _) = Tip::open(&path).unwrap();
+        for position in [257, 258] {
+            tip.note(position).unwrap();
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(
+            hex,
+            "0000000000000101f5175a314bc350440000000000000102a1b5d75a9661dd2f"
+        );
+    }
+
+    #[test]
     fn the_latest_note_counts_and_a_torn_one_does_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tip");

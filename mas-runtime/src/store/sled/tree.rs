@@ -23,7 +23,7 @@ use bytes::{Buf, BufMut, Bytes};
 
 use super::digest::{Tally, hash};
 use super::guard::call;
-use super::index::Place;
+use super::index::{Place, SyncFile};
 use crate::model::limits::STORE_HANDOVER_MAX;
 use crate::store::apply;
 use crate::store::index::{Changes, EntryVisitor, Index, KeyVisitor};
@@ -51,6 +51,7 @@ pub(super) struct Tree {
     position: u64,
     /// sled's own file, for the sync.
     file: File,
+    sync: SyncFile,
     /// Where sled puts what it finds too large. Nothing should be.
     blobs: PathBuf,
 }
@@ -84,6 +85,7 @@ impl Tree {
             tally: Tally::default(),
             position: 0,
             file,
+            sync: place.sync.clone(),
             blobs: place.dir.join("blobs"),
         };
         match tree.check(noted) {
@@ -100,7 +102,8 @@ impl Tree {
         }
     }
 
-    /// Compares everything with its tally, and the position with one that was on disk. Gives both.
+    /// Compares everything with its tally, large values with their hashes, and the position with one that was on disk. Gives
+    /// the tally and the position.
     fn check(&self, noted: u64) -> Result<(Tally, u64), StoreError> {
         let damaged = |reason: String| StoreError::from(Corrupt::new("index", reason));
         let stored = call("read the index", || self.db.get(TALLY))?;
@@ -116,6 +119,10 @@ impl Tree {
         let mut entries = self.db.range(..TALLY);
         while let Some((key, value)) = call("read the index", || entries.next().transpose())? {
             found.add(&key, &value);
+            if Pieces::of(&key, &value)?.is_some() {
+                // The sum holds the hash of a large value, not its pieces.
+                self.value(&key, &value)?;
+            }
         }
         if found != kept {
             let (there, written) = (found.entries, kept.entries);
@@ -175,8 +182,8 @@ impl Tree {
 
     pub(super) fn sync(&self) -> Result<(), StoreError> {
         let failed = |e| StoreError::io("sync the index", e);
-        self.file.sync_data().map_err(failed)?;
-        sync_blobs(&self.blobs).map_err(failed)
+        (self.sync)(&self.file).map_err(failed)?;
+        sync_blobs(&self.blobs, &self.sync).map_err(failed)
     }
 
     /// Ends sled, which writes what is in its buffers.
@@ -192,7 +199,15 @@ impl Tree {
         // After an error of its log sled writes nothing more, so a part of a group can't reach the disk.
         let silent = self.db.context.global_error().is_err();
         if silent && matches!(error, StoreError::Io { .. }) {
-            return self.close().err().unwrap_or(error);
+            let closed = self.close();
+            // sled waits for the disk when it writes. An error that is no lack of room may speak of what the system has
+            // dropped: a tree that is opened on it may show more than the disk will ever hold.
+            let lost = if error.is_full() {
+                error
+            } else {
+                error.into_failed()
+            };
+            return closed.err().unwrap_or(lost);
         }
         // Its end would write what is in its buffers: perhaps a part of a group. It stays in memory instead.
         let _: &mut Self = Box::leak(Box::new(self));
@@ -362,11 +377,11 @@ fn wait_for_handover(path: &Path) -> io::Result<()> {
 }
 
 /// Brings sled's files for large values to disk, and their names.
-fn sync_blobs(dir: &Path) -> io::Result<()> {
+fn sync_blobs(dir: &Path, sync: &SyncFile) -> io::Result<()> {
     let mut any = false;
     for entry in fs::read_dir(dir)? {
         match File::open(entry?.path()) {
-            Ok(file) => file.sync_data()?,
+            Ok(file) => sync(&file)?,
             // sled removes what it has replaced.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
@@ -377,4 +392,86 @@ fn sync_blobs(dir: &Path) -> io::Result<()> {
         super::open::sync_dir(dir)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// The entries of a tree with a small and a large value, a piece by its hash: it may be added to, with another format
+    /// of the directory, and never changed.
+    const LAYOUT_1: &[(&str, &str)] = &[
+        ("1001", "00070707"),
+        ("1002", "010000000000000001000000000000100179257c314e9d0ae1"),
+        ("f0", "010000000000000002d97a042a087951c20000000000000001"),
+        ("f1000000000000000100000000", "hash bea4e15e9f09a95a"),
+        ("f1000000000000000100000001", "07"),
+    ];
+
+    fn place(dir: &Path) -> Place {
+        Place {
+            dir: dir.join("index"),
+            tip: dir.join("tip"),
+            cache_bytes: 1024 * 1024,
+            sync: Arc::new(File::sync_data),
+        }
+    }
+
+    /// A tree with a small and a large value.
+    fn furnished(place: &Place) -> Tree {
+        let mut tree = Tree::open(place, 0).unwrap();
+        let mut changes = Changes::default();
+        changes.put(vec![0x10, 1], Bytes::from(vec![7; 3]));
+        changes.put(vec![0x10, 2], Bytes::from(vec![7; PIECE_BYTES + 1]));
+        let plan = tree.plan(&changes, 1).unwrap();
+        tree.apply(plan).unwrap();
+        tree
+    }
+
+    #[test]
+    fn a_piece_that_was_changed_or_is_missing_is_found_when_opening() {
+        for piece in [None, Some(vec![8_u8])] {
+            let dir = tempfile::tempdir().unwrap();
+            let place = place(dir.path());
+            let tree = furnished(&place);
+            tree.close().unwrap();
+            let tree = Tree::open(&place, 0).unwrap();
+            let key = [
+                &[PIECE_SPACE][..],
+                &1_u64.to_be_bytes(),
+                &1_u32.to_be_bytes(),
+            ]
+            .concat();
+            let old = match &piece {
+                None => tree.db.remove(key),
+                Some(piece) => tree.db.insert(key, piece.clone()),
+            };
+            assert!(old.unwrap().is_some());
+            tree.close().unwrap();
+            let error = Tree::open(&place, 0).err();
+            assert!(
+                matches!(error, Some(StoreError::Corrupt(_))),
+                "{piece:?}: {error:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn layout_1_of_the_tree_is_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = furnished(&place(dir.path()));
+        let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
+        let found: Vec<_> = tree.db.iter().map(Result::unwrap).collect();
+        let shown = found.iter().map(|(key, value)| match value.len() {
+            PIECE_BYTES => (hex(key), format!("hash {:x}", hash(key, value))),
+            _ => (hex(key), hex(value)),
+        });
+        let shown: Vec<_> = shown.collect();
+        let expected = LAYOUT_1
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        assert_eq!(shown, expected.collect::<Vec<_>>());
+    }
 }

@@ -19,11 +19,13 @@ use crate::store::{CommitError, Durability, StoreError};
 ///
 /// # Failures
 /// - A batch whose condition fails is refused alone.
-/// - When the index can't apply or flush, the group's senders get the error and the index is revived: at once when somebody
-///   commits, then every [`STORE_REVIVE_EVERY`] or slower, so that it takes at most a quarter of a core. Until then commits
-///   and reads fail. What was applied but never synced may be lost by then: it was answered as buffered or relaxed at most.
+/// - When the index can't apply, or has no room to flush, the group's senders get the error and the index is revived: at
+///   once when somebody commits, then every [`STORE_REVIVE_EVERY`] or slower, so that it takes at most a quarter of a core.
+///   Until then commits and reads fail. What was applied but never synced may be lost by then: it was answered as buffered
+///   or relaxed at most.
 /// - When a sync fails, the system may have dropped what it could not write and forget about it, so a later sync would
-///   prove nothing. The engine stops: commits fail until the store is opened anew, reads go on.
+///   prove nothing. The same holds for a flush that fails for another reason than a lack of room: it waits for the disk as
+///   well, and hears of what was dropped first. The engine stops: commits fail until the store is opened anew, reads go on.
 /// - When the index panics or is damaged, the engine stops.
 pub(super) struct Committer<I> {
     index: Arc<I>,
@@ -145,7 +147,8 @@ impl<I: DurableIndex> Committer<I> {
             return Ok(());
         }
         if let Err(error) = self.index.flush() {
-            return self.broke(error, pending);
+            pending.refuse(&error);
+            return self.note(unflushed(error));
         }
         pending.answer(|level| level != Durability::Durable);
         if pending.is_empty() {
@@ -153,7 +156,7 @@ impl<I: DurableIndex> Committer<I> {
         }
         if let Err(error) = self.sync() {
             pending.refuse(&error);
-            return Err(unsynced(&error));
+            return Err(error.into_failed());
         }
         pending.answer(|_| true);
         Ok(())
@@ -206,6 +209,7 @@ impl<I: DurableIndex> Committer<I> {
         // Numbers that were told to somebody are not told again, even if their entries are lost.
         self.counters.seqs = self.counters.seqs.max(found.seqs);
         self.counters.position = self.counters.position.max(found.position);
+        (self.counters.dead, self.counters.dead_above) = (found.dead, found.dead_above);
         self.broken = None;
         Ok(())
     }
@@ -213,9 +217,9 @@ impl<I: DurableIndex> Committer<I> {
     /// Brings buffered commits to disk.
     fn catch_up(&mut self) -> Result<(), StoreError> {
         if let Err(error) = self.index.flush() {
-            return self.note(error);
+            return self.note(unflushed(error));
         }
-        self.sync().map_err(|error| unsynced(&error))
+        self.sync().map_err(StoreError::into_failed)
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
@@ -237,14 +241,13 @@ impl<I: DurableIndex> Committer<I> {
     }
 }
 
-/// What a failed sync means.
-fn unsynced(error: &StoreError) -> StoreError {
-    StoreError::failed(format!("{error}: {}", source(error)))
-}
-
-/// The text of an error's cause.
-fn source(error: &StoreError) -> String {
-    std::error::Error::source(error).map_or_else(String::new, ToString::to_string)
+/// What a failed flush means: it stops the engine unless nothing but room was missing.
+fn unflushed(error: StoreError) -> StoreError {
+    if error.is_full() {
+        error
+    } else {
+        error.into_failed()
+    }
 }
 
 /// Runs what may panic.

@@ -191,6 +191,7 @@ fn outbox() -> Batch {
 }
 
 const DISK_ERROR: Fault = Fault::Error(io::ErrorKind::Other);
+const DISK_FULL: Fault = Fault::Error(io::ErrorKind::StorageFull);
 
 #[test]
 fn a_group_is_applied_flushed_and_synced_once() {
@@ -298,10 +299,30 @@ fn a_read_that_panicked_stops_the_engine() {
 }
 
 #[test]
+fn a_flush_that_fails_stops_the_engine_unless_only_room_was_missing() {
+    for (kind, goes_on) in [
+        (io::ErrorKind::Other, false),
+        (io::ErrorKind::QuotaExceeded, true),
+        (io::ErrorKind::StorageFull, true),
+    ] {
+        let mut bench = Bench::new();
+        bench.index.fail(Step::Flush, Fault::Error(kind));
+        let (answers, went_on) = bench.group([state(0, 1)]);
+        assert!(answers[0].is_err(), "{kind:?}");
+        assert_eq!(went_on, goes_on, "{kind:?}");
+        // The same for what is brought to disk later.
+        let mut bench = Bench::new();
+        bench.one(state(0, 1).durability(Durability::Buffered));
+        bench.index.fail(Step::Flush, Fault::Error(kind));
+        bench.advance(BUFFERED_BEHIND_MAX.as_millis() as u64);
+        assert_eq!(bench.committer.tend().is_ok(), goes_on, "{kind:?}");
+    }
+}
+
+#[test]
 fn a_full_disk_is_named() {
     let mut bench = Bench::new();
-    let full = Fault::Error(io::ErrorKind::StorageFull);
-    bench.index.fail(Step::Flush, full);
+    bench.index.fail(Step::Flush, DISK_FULL);
     let (answers, goes_on) = bench.group([state(0, 1)]);
     assert!(goes_on && matches!(answers[0], Err(CommitError::Full { .. })));
 }
@@ -312,7 +333,7 @@ fn numbers_that_were_told_are_not_told_again() {
     bench.one(outbox());
     // Told, applied, and lost with the next flush.
     let told = bench.one(outbox().durability(Durability::Buffered));
-    bench.index.fail(Step::Flush, DISK_ERROR);
+    bench.index.fail(Step::Flush, DISK_FULL);
     let (answers, _) = bench.group([outbox()]);
     assert!(answers[0].is_err());
     let next = bench.one(outbox());
@@ -326,8 +347,7 @@ fn an_index_that_stays_broken_is_not_asked_all_the_time() {
     let mut bench = Bench::new();
     bench.index.fail(Step::Apply, DISK_ERROR);
     bench.group([state(0, 1)]);
-    let full = Fault::Error(io::ErrorKind::StorageFull);
-    bench.index.fail(Step::Revive, full);
+    bench.index.fail(Step::Revive, DISK_FULL);
     bench.index.steps();
     for _ in 0..3 {
         let (answers, goes_on) = bench.group([state(0, 1)]);
@@ -341,7 +361,7 @@ fn an_index_that_stays_broken_is_not_asked_all_the_time() {
 #[test]
 fn a_broken_index_comes_back_without_a_commit() {
     let mut bench = Bench::new();
-    bench.index.fail(Step::Flush, DISK_ERROR);
+    bench.index.fail(Step::Flush, DISK_FULL);
     bench.group([state(0, 1)]);
     assert_eq!(bench.committer.patience(), Some(Duration::ZERO));
     bench.index.fail(Step::Revive, DISK_ERROR);

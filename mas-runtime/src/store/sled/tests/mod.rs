@@ -1,19 +1,25 @@
 //! The embedded engine as a whole.
 
-use std::fs::{self, File};
+#[cfg(target_os = "linux")]
+mod room;
+
+use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
+use futures_util::poll;
 use tempfile::TempDir;
 
 use super::*;
 use crate::model::{Entropy, Priority};
 use crate::store::index::Index;
 use crate::store::keys::{ENGINE_SPACE, KeyRange};
-use crate::store::{Engine, Inbox, StateStore, conformance};
+use crate::store::{Durability, Engine, Inbox, StateStore, conformance};
 
 fn open(dir: impl AsRef<Path>) -> EmbeddedEngine {
     EmbeddedEngine::open(dir, EmbeddedOptions::default()).unwrap()
@@ -70,6 +76,16 @@ fn a_second_engine_is_told_who_holds_the_directory() {
     drop(first);
     drop(open(&dir));
     assert_eq!(fs::read_to_string(dir.path().join("lock")).unwrap(), "");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_lock_that_can_not_be_signed_holds_all_the_same() {
+    let dir = TempDir::new().unwrap();
+    // Nothing can be written there, as on a full disk.
+    std::os::unix::fs::symlink("/dev/full", dir.path().join("lock")).unwrap();
+    let _first = open(&dir);
+    assert!(matches!(refused(&dir), OpenError::Locked { .. }));
 }
 
 #[test]
@@ -142,13 +158,68 @@ async fn leftovers_of_an_interrupted_snapshot_are_removed() {
     assert_eq!(stored.unwrap().version, 1);
 }
 
+/// Syncs that tell when they begin, and end when they are let go: at once, once the test has let go of its sender.
+fn held_syncs() -> (SyncFile, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let ((begin, began), (go, wait)) = (mpsc::channel(), mpsc::channel());
+    let wait = Mutex::new(wait);
+    let sync = move |file: &File| {
+        let _ = begin.send(());
+        let _ = wait.lock().unwrap().recv();
+        file.sync_data()
+    };
+    (Arc::new(sync), began, go)
+}
+
 #[tokio::test]
-async fn batches_that_wait_together_share_a_sync_and_keep_their_order() {
+async fn batches_that_wait_together_share_a_sync_and_are_answered_after_it_in_order() {
+    const SOON: Duration = Duration::from_secs(20);
     let dir = TempDir::new().unwrap();
-    let engine = open(&dir);
-    let calls: Vec<_> = (0..500).map(|n| engine.commit(state(n, n + 1))).collect();
-    for (n, answer) in join_all(calls).await.into_iter().enumerate() {
-        assert_eq!(answer.unwrap().position, n as u64 + 1);
+    let (sync, began, go) = held_syncs();
+    go.send(()).unwrap();
+    let engine = EmbeddedEngine::open_with(dir.path(), EmbeddedOptions::default(), sync).unwrap();
+    began.recv_timeout(SOON).expect("opening syncs");
+    let mut first = engine.commit(state(0, 1));
+    began.recv_timeout(SOON).expect("a durable commit syncs");
+    let mut others: Vec<_> = (1..500).map(|n| engine.commit(state(n, n + 1))).collect();
+    assert!(poll!(&mut first).is_pending(), "answered before its sync");
+    go.send(()).unwrap();
+    assert_eq!(first.await.unwrap().position, 1);
+    began.recv_timeout(SOON).expect("the next group syncs");
+    for other in &mut others {
+        assert!(poll!(other).is_pending(), "answered before its sync");
+    }
+    go.send(()).unwrap();
+    for (n, answer) in join_all(others).await.into_iter().enumerate() {
+        assert_eq!(answer.unwrap().position, n as u64 + 2);
+    }
+    assert!(began.try_recv().is_err(), "one sync for all that waited");
+    drop(go);
+}
+
+#[tokio::test]
+async fn a_power_cut_after_the_answer_loses_nothing() {
+    let (dir, disk) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    // The disk holds what the files held when they were last synced.
+    let (from, to) = (dir.path().to_owned(), disk.path().to_owned());
+    let sync = move |file: &File| {
+        file.sync_data()?;
+        copy_dir(&from, &to);
+        Ok(())
+    };
+    let options = EmbeddedOptions::default();
+    let engine = EmbeddedEngine::open_with(dir.path(), options, Arc::new(sync)).unwrap();
+    for n in 0..12 {
+        // Some are too large for one piece; what was only handed to the system goes along.
+        let large = Bytes::from(vec![n as u8; n as usize * 5000]);
+        let relaxed = Batch::new().outbox_put(agent(n), large.clone());
+        let relaxed = engine.commit(relaxed.durability(Durability::Relaxed));
+        let batch = Batch::new().state_put(agent(n), 0, 1, 1, large);
+        engine.commit(batch).await.unwrap();
+        relaxed.await.unwrap();
+        let after = TempDir::new().unwrap();
+        copy_dir(disk.path(), after.path());
+        let expected = contents(&engine).unwrap();
+        assert_eq!(contents(&open(&after)).unwrap(), expected, "commit {n}");
     }
 }
 
@@ -311,4 +382,36 @@ async fn a_flipped_byte_is_an_error_or_does_not_matter() {
         errors > 0 && harmless > 0,
         "{errors} errors, {harmless} harmless"
     );
+}
+
+#[tokio::test]
+async fn a_file_that_was_cut_short_is_an_error_or_does_not_matter() {
+    let original = TempDir::new().unwrap();
+    let expected = furnished(original.path()).await;
+    let mut cut = files(original.path());
+    for name in ["format", "lock", "tip"] {
+        let path = original.path().join(name);
+        let size = fs::metadata(&path).unwrap().len();
+        cut.push((path, size));
+    }
+    let (mut errors, mut harmless) = (0, 0);
+    for (path, size) in cut {
+        let name = path.strip_prefix(original.path()).unwrap();
+        for eighths in 0..8 {
+            let dir = TempDir::new().unwrap();
+            copy_dir(original.path(), dir.path());
+            let file = File::options().write(true).open(dir.path().join(name));
+            file.unwrap().set_len(size * eighths / 8).unwrap();
+            let opened = EmbeddedEngine::open(&dir, EmbeddedOptions::default());
+            match opened.map(|engine| contents(&engine)) {
+                Err(OpenError::Damaged { .. }) | Ok(Err(StoreError::Corrupt(_))) => errors += 1,
+                Ok(Ok(found)) => {
+                    assert!(found == expected, "{name:?} cut to {eighths} eighths");
+                    harmless += 1;
+                }
+                other => panic!("{name:?} cut to {eighths} eighths: {other:?}"),
+            }
+        }
+    }
+    assert!(errors > 0 && harmless > 0, "{errors} {harmless}");
 }
