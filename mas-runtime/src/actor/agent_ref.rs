@@ -91,6 +91,7 @@ impl<A> AgentRef<A> {
     }
 
     /// A message for one of the agent's own handlers.
+    #[inline(always)]
     pub(crate) fn typed_draft(
         &self,
         handler: u16,
@@ -100,7 +101,7 @@ impl<A> AgentRef<A> {
     where
         A: 'static,
     {
-        self.draft().typed::<A>(handler, message_type, payload)
+        Draft::typed::<A>(Arc::clone(&self.handle), handler, message_type, payload)
     }
 }
 

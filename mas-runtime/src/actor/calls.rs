@@ -12,6 +12,7 @@ use super::send::{AskStream, Call, StreamCall};
 use crate::model::Payload;
 
 /// A typed call of a handler with a payload.
+#[inline]
 pub fn call<A: 'static, P: Post, R: Expect>(
     to: &AgentRef<A>,
     handler: HandlerIndex,
@@ -22,6 +23,7 @@ pub fn call<A: 'static, P: Post, R: Expect>(
 }
 
 /// A typed call of a handler without a payload.
+#[inline]
 pub fn call_empty<A: 'static, R: Expect>(
     to: &AgentRef<A>,
     handler: HandlerIndex,

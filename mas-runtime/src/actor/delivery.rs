@@ -198,6 +198,11 @@ impl Asker {
         matches!(self.0, Waiting::Stream(_))
     }
 
+    /// Whether nobody has asked.
+    pub(crate) const fn is_nobody(&self) -> bool {
+        matches!(self.0, Waiting::Nobody)
+    }
+
     /// The asker learns what happened in another way.
     pub(crate) fn disarm(mut self) {
         self.0 = Waiting::Nobody;

@@ -21,19 +21,18 @@ pub(crate) enum Ran<T> {
     Panicked(String),
 }
 
-/// Runs `future` as part of `turn`: at most for `timeout`, with a warning at half of it.
+/// Runs `future` as part of `turn`, which is lent to the thread during each poll: at most for `timeout`, with a warning at half of it.
 ///
 /// A future that is ready at once costs no timer. It is pinned where it was made: it is not moved in here.
 pub(crate) async fn run<T>(
-    turn: Arc<Turn>,
+    turn: &mut Option<Arc<Turn>>,
     mut future: Pin<&mut impl Future<Output = T>>,
     timeout: Duration,
     slow: impl Fn(&Turn, Duration),
 ) -> Ran<T> {
     let mut watchdog: Option<Watchdog> = None;
-    let mut turn = Some(turn);
     poll_fn(|cx| {
-        let polled = Turn::enter(&mut turn, || {
+        let polled = Turn::enter(turn, || {
             catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)))
         });
         match polled {
@@ -44,7 +43,7 @@ pub(crate) async fn run<T>(
         watchdog
             .get_or_insert_with(|| Watchdog::new(timeout))
             .poll(cx, |after| {
-                if let Some(turn) = &turn {
+                if let Some(turn) = &*turn {
                     slow(turn, after);
                 }
             })

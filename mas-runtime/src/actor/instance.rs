@@ -58,6 +58,8 @@ pub(crate) struct Seat<A: Agent> {
     pub(crate) batch: VecDeque<Delivery>,
     /// The context of `&mut self` handlers, used again and again.
     pub(crate) context: Context<A>,
+    /// The context's turn once more, to be lent to whoever asks during a poll.
+    pub(crate) lent: Option<Arc<Turn>>,
 }
 
 /// Why the last actor crashed, and over which message.
@@ -168,6 +170,7 @@ impl<A: Agent> Instance<A> {
                 agent,
                 batch: left.map(|seat| seat.batch).unwrap_or_default(),
                 context: self.new_context(self.new_turn(Cause::lifecycle(ON_START))),
+                lent: None,
             }),
         };
         Ok(Seated {
@@ -243,12 +246,12 @@ impl<A: Agent> Seated<A> {
         turn.starts = name == ON_START;
         let mut context = instance.new_context(turn);
         let turn = Arc::clone(&context.turn);
-        let own = Arc::clone(&turn);
+        let mut own = Some(Arc::clone(&turn));
         let agent = &mut seat.agent;
         let mut timeout = instance.port.declaration.timeout;
         let ran = if turn.starts {
             guard::run(
-                own,
+                &mut own,
                 pin!(A::on_start(agent, &mut context)),
                 timeout,
                 |_, _| (),
@@ -258,7 +261,7 @@ impl<A: Agent> Seated<A> {
             // Nobody waits longer for the end of an agent.
             timeout = timeout.min(core.options.shutdown_grace);
             guard::run(
-                own,
+                &mut own,
                 pin!(A::on_stop(agent, &mut context)),
                 timeout,
                 |_, _| (),
@@ -270,6 +273,7 @@ impl<A: Agent> Seated<A> {
             Ran::TimedOut => Err(timed_out(name, timeout)),
             Ran::Panicked(text) => Err(panicked(format!("`#[{name}]` panicked: {text}"))),
         };
+        drop(own);
         let mut book = turn.close().unwrap_or_default();
         result?;
         if let Some(reason) = book.crash.take() {

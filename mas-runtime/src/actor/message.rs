@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::delivery::Part;
 use super::host::Boxed;
 use super::turn::{NO_ID, Turn};
+use crate::model::limits::HANDLER_TIMEOUT;
 use crate::model::{AgentId, Envelope, Failure, FailureCode, MessageType, Payload};
 
 /// A type that a handler may take as its payload.
@@ -83,7 +84,6 @@ pub struct Message {
     payload: Payload,
     wants_reply: bool,
     sink: Option<mpsc::Sender<Part>>,
-    stall: std::time::Duration,
 }
 
 impl Message {
@@ -91,13 +91,11 @@ impl Message {
         payload: Payload,
         wants_reply: bool,
         sink: Option<mpsc::Sender<Part>>,
-        stall: std::time::Duration,
     ) -> Self {
         Self {
             payload,
             wants_reply,
             sink,
-            stall,
         }
     }
 
@@ -181,6 +179,9 @@ impl Message {
             return Reply(Outcome::Streamed);
         };
         let mut stream = pin!(stream);
+        let stall = Turn::with_current(|turn| {
+            turn.map_or(HANDLER_TIMEOUT, |turn| turn.port.declaration.timeout)
+        });
         loop {
             // Losing either branch is safe: an item is taken only when it will be sent, and a closed sink ends the stream.
             let item = tokio::select! {
@@ -188,7 +189,7 @@ impl Message {
                 () = sink.closed() => return Reply(Outcome::Streamed),
                 item = stream.next() => item,
             };
-            let room = tokio::time::timeout(self.stall, sink.reserve()).await;
+            let room = tokio::time::timeout(stall, sink.reserve()).await;
             let (item, room) = match (item, room) {
                 (Some(Ok(item)), Ok(Ok(room))) => (item, room),
                 // The room stays free for the failure: nobody else sends here.

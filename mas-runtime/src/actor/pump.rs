@@ -147,20 +147,36 @@ async fn quick_turn<A: Agent>(
     }
     let route = delivery.route;
     let asker = std::mem::take(&mut delivery.asker);
-    let message = Message::new(
-        std::mem::take(&mut delivery.payload),
-        asker.wants_reply(),
-        asker.sink(),
-        instance.port.declaration.timeout,
-    );
-    let cause = seat.batch.pop_front().map(Cause::of).unwrap_or_default();
-    prepare(instance, seat, cause, false);
+    let payload = std::mem::take(&mut delivery.payload);
+    let message = Message::new(payload, asker.wants_reply(), asker.sink());
+    if is_as_before(&seat.context.turn, delivery) {
+        seat.batch.pop_front();
+    } else {
+        let cause = seat.batch.pop_front().map(Cause::of).unwrap_or_default();
+        prepare(instance, seat, cause, false);
+    }
     let ran = run_prepared(instance, seat, route, message).await;
     let draft = seat.context.take_draft();
     let turn = &*seat.context.turn;
+    let returned = matches!(&ran, Ran::Done(Reply(Outcome::Value(_))));
+    if returned && asker.is_nobody() && draft.is_none() && !turn.is_noted() && !is_traced(instance)
+    {
+        return Ok(());
+    }
     let (outcome, crash) = judge(instance, turn, ran);
     let settled = settle::settle_at_once(instance, asker, turn, outcome, draft);
     after(crash, settled).map(drop)
+}
+
+/// Whether a turn serves for this message as it is: the one before was the same plain message, did nothing with it, and
+/// nothing of it lives on.
+fn is_as_before(turn: &Arc<Turn>, delivery: &Delivery) -> bool {
+    // The context's own and the one that is lent.
+    Arc::strong_count(turn) == 2 && turn.is_as_new_for(delivery)
+}
+
+fn is_traced<A: Agent>(instance: &Instance<A>) -> bool {
+    instance.host.core().trace.get().is_some()
 }
 
 /// One try of a `&mut self` handler of an agent that keeps something. Gives the delivery back when it must run again on a
@@ -181,8 +197,7 @@ async fn kept_turn<A: Agent>(
     if instance.cell.is_stale() && !admit::fresh_state(instance, &mut hand, &cause).await {
         return Ok(None);
     }
-    let timeout = instance.port.declaration.timeout;
-    let message = Message::new(payload, hand.wants_reply(), hand.sink(), timeout);
+    let message = Message::new(payload, hand.wants_reply(), hand.sink());
     prepare(instance, seat, cause, hand.stages());
     hand.begin(&seat.context.turn);
     let ran = run_prepared(instance, seat, route, message).await;
@@ -224,6 +239,7 @@ fn timeout_of<A: Agent>(instance: &Instance<A>, route: Route) -> Duration {
 
 /// Makes the seat's context that of another message.
 fn prepare<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A>, cause: Cause, stages: bool) {
+    seat.lent = None;
     let context = &mut seat.context;
     if let Some(turn) = Arc::get_mut(&mut context.turn) {
         turn.reset(cause, stages);
@@ -233,6 +249,7 @@ fn prepare<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A>, cause: Cau
         turn.reset(cause, stages);
         context.turn = Arc::new(turn);
     }
+    seat.lent = Some(Arc::clone(&context.turn));
 }
 
 async fn run_prepared<A: Agent>(
@@ -241,14 +258,18 @@ async fn run_prepared<A: Agent>(
     route: Route,
     message: Message,
 ) -> Ran<Reply> {
-    let Seat { agent, context, .. } = seat;
+    let Seat {
+        agent,
+        context,
+        lent,
+        ..
+    } = seat;
     trace(instance, &context.turn);
     let timeout = timeout_of(instance, route);
     let slow = |turn: &Turn, after| settle::slow(instance, turn, after);
-    let turn = Arc::clone(&context.turn);
     // Called when it is polled: a trait written by hand may do its work in the call.
     let handler = pin!(async { A::handle_exclusive(agent, route.handler, message, context).await });
-    guard::run(turn, handler, timeout, slow).await
+    guard::run(lent, handler, timeout, slow).await
 }
 
 /// Takes a delivery apart: what its handler inherits, who asked, the payload.
@@ -398,8 +419,7 @@ async fn shared_turn<A: Agent>(
     let route = delivery.route;
     if keeps_nothing(instance, &delivery) {
         let (cause, asker, payload) = strip(delivery);
-        let own = instance.port.declaration.timeout;
-        let message = Message::new(payload, asker.wants_reply(), asker.sink(), own);
+        let message = Message::new(payload, asker.wants_reply(), asker.sink());
         let (turn, ran) = run_shared(instance, agent, cause, None, route, message).await;
         let (outcome, crash) = judge(instance, &turn, ran);
         let settled = settle::settle_at_once(instance, asker, &turn, outcome, None);
@@ -412,8 +432,7 @@ async fn shared_turn<A: Agent>(
     if instance.cell.is_stale() && !admit::fresh_state(instance, &mut hand, &cause).await {
         return Ok(());
     }
-    let own = instance.port.declaration.timeout;
-    let message = Message::new(payload, hand.wants_reply(), hand.sink(), own);
+    let message = Message::new(payload, hand.wants_reply(), hand.sink());
     let (turn, ran) = run_shared(instance, agent, cause, Some(&mut hand), route, message).await;
     let (outcome, crash) = judge(instance, &turn, ran);
     let settled = settle::settle(instance, hand, turn, outcome, None, route).await;
@@ -440,14 +459,13 @@ async fn run_shared<A: Agent>(
     let timeout = timeout_of(instance, route);
     let slow = |turn: &Turn, after| settle::slow(instance, turn, after);
     let handler = pin!(async { A::handle_shared(agent, route.handler, message, &context).await });
-    let ran = guard::run(Arc::clone(&turn), handler, timeout, slow).await;
+    let ran = guard::run(&mut Some(Arc::clone(&turn)), handler, timeout, slow).await;
     (turn, ran)
 }
 
 fn trace<A: Agent>(instance: &Instance<A>, turn: &Turn) {
-    let core = instance.host.core();
-    if core.trace.get().is_some() {
-        core.trace(
+    if is_traced(instance) {
+        instance.host.core().trace(
             &instance.port.id,
             format_args!(
                 "dispatch {} {} from {}",

@@ -101,21 +101,32 @@ impl Draft {
         self
     }
 
-    /// A message for a handler that the compiler knows, with a payload that stays what it is.
+    /// A message for a handler that the compiler knows, with a payload that stays what it is. It is put together where the
+    /// caller wants it: a copy costs more than the rest of sending it.
+    #[inline(always)]
     pub(crate) fn typed<A: 'static>(
-        mut self,
+        to: Arc<Handle>,
         handler: HandlerIndex,
         message_type: &'static str,
         payload: Payload,
     ) -> Self {
-        self.letter.message_type = MessageType::declared(message_type);
-        self.letter.delivery.payload = payload;
         // Behind the id may be another type of agent, or none here: then the message type decides.
-        let port = self.to.port.as_ref();
-        self.letter.route = port
-            .filter(|port| port.agent_type == TypeId::of::<A>())
-            .and_then(|port| port.table.at(handler));
-        self
+        let route = match &to.port {
+            Some(port) if port.agent_type == TypeId::of::<A>() => port.table.at(handler),
+            _ => None,
+        };
+        let letter = Letter {
+            delivery: Delivery {
+                payload,
+                ..Delivery::default()
+            },
+            message_type: MessageType::declared(message_type),
+            route,
+            try_now: false,
+            turn: Turn::current(),
+            fault: None,
+        };
+        Self { to, letter }
     }
 
     /// Inherits what the handler that sends it has, and checks what can be checked here.
@@ -395,6 +406,7 @@ impl<W> AskState<W> {
     }
 
     /// The same message for nobody who waits. What was said of how long to wait holds for the sending.
+    #[inline(always)]
     fn into_tell(self) -> Tell {
         Tell(match self {
             Self::Draft(draft, timeout) => TellState::Draft(draft, timeout),
@@ -465,6 +477,7 @@ fn open_wait(draft: &Draft) -> Result<Option<OpenWait>, AskError> {
 }
 
 impl<R> Ask<R> {
+    #[inline(always)]
     pub(crate) fn new(draft: Draft) -> Self {
         Self {
             state: AskState::Draft(draft, None),
@@ -609,11 +622,13 @@ impl<T: DeserializeOwned + 'static> Future for AskStream<T> {
 pub struct Call<R>(Ask<R>);
 
 impl<R> Call<R> {
+    #[inline(always)]
     pub(crate) fn new(draft: Draft) -> Self {
         Self(Ask::new(draft))
     }
 
     /// Sends it without waiting for the reply. Its timeout, where one was said, is then that of the [`Tell`].
+    #[inline]
     pub fn tell(self) -> Tell {
         self.0.state.into_tell()
     }

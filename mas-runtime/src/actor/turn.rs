@@ -176,6 +176,25 @@ impl Turn {
         self.meta.get_or_init(|| Box::new(self.cause.meta()))
     }
 
+    /// Whether a message would find this turn as a new one: its cause is the same plain message, and nothing was done in it.
+    pub(crate) fn is_as_new_for(&self, delivery: &Delivery) -> bool {
+        let cause = &self.cause.0;
+        let same = cause.route == delivery.route && cause.priority == delivery.priority;
+        let plain = |delivery: &Delivery| {
+            delivery.cover.is_none() && delivery.deadline.is_none() && !delivery.expects_reply
+        };
+        let untouched = !self.noted.load(Ordering::Relaxed)
+            && !self.streamed.load(Ordering::Relaxed)
+            && self.pool.get().is_none()
+            && self.meta.get().is_none();
+        same && plain(cause) && plain(delivery) && !self.stages && untouched
+    }
+
+    /// Whether its handler has written any effect down.
+    pub(crate) fn is_noted(&self) -> bool {
+        self.noted.load(Ordering::Acquire)
+    }
+
     /// Starts over for another message.
     pub(crate) fn reset(&mut self, mut cause: Cause, stages: bool) {
         let pool = cause.0.cover.as_mut().and_then(|cover| cover.pool.take());
