@@ -1,9 +1,8 @@
 //! An instance without an actor: what the test harness drives by hand.
 
 use std::any::TypeId;
+use std::future::poll_fn;
 use std::sync::Arc;
-
-use tokio::sync::oneshot;
 
 use super::agent::{Agent, AgentState, Declare, HandlerTable, StateOf};
 use super::delivery::{Answer, Asker, Delivery};
@@ -14,6 +13,7 @@ use super::launch::Source;
 use super::mailbox::Pushed;
 use super::port::{Order, Port};
 use super::pump;
+use super::reply_cell::reply_cell;
 use super::state::StateCell;
 use super::timers::Timers;
 use crate::model::{AgentId, Failure, IdError, MessageType, Payload};
@@ -102,7 +102,7 @@ impl<A: Agent> Seat<A> {
             })
             .lasting());
         };
-        let (asker, answer) = oneshot::channel();
+        let (asker, mut answer) = reply_cell();
         let mut delivery = Delivery {
             payload,
             asker: Asker::one_reply(asker),
@@ -124,9 +124,8 @@ impl<A: Agent> Seat<A> {
         if let Some(seat) = seated.seat.as_deref_mut() {
             Box::pin(pump::run(&instance, seat)).await;
         }
-        answer
-            .await
-            .unwrap_or_else(|_| Err(Failure::permanent("the handler gave no answer")))
+        let answer = poll_fn(|cx| answer.poll(cx)).await;
+        answer.unwrap_or_else(|| Err(Failure::permanent("the handler gave no answer")))
     }
 
     async fn seated(&mut self) -> Result<&mut Seated<A>, Failure> {

@@ -78,7 +78,7 @@ impl<A> Context<A> {
     /// How long the message is still worth handling, if it has a deadline.
     pub fn time_left(&self) -> Option<Duration> {
         let now = self.core().clock.now();
-        self.turn.cause.deadline.map(|at| at.since(now))
+        self.turn.deadline().map(|at| at.since(now))
     }
 
     /// The runtime's monotonic clock, which is virtual in tests.

@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::agent::{HandlerTable, Route};
 use super::inbox::Claim;
 use super::port::Port;
+use super::reply_cell::ReplySender;
 use super::turn::NO_ID;
 use crate::model::limits::BUDGET_DEFAULT;
 use crate::model::{
@@ -173,7 +174,7 @@ pub(crate) struct Asker(Waiting);
 enum Waiting {
     #[default]
     Nobody,
-    OneReply(oneshot::Sender<Answer>),
+    OneReply(ReplySender),
     Stream(mpsc::Sender<Part>),
 }
 
@@ -182,7 +183,7 @@ impl Asker {
         Self(Waiting::Nobody)
     }
 
-    pub(crate) const fn one_reply(sender: oneshot::Sender<Answer>) -> Self {
+    pub(crate) const fn one_reply(sender: ReplySender) -> Self {
         Self(Waiting::OneReply(sender))
     }
 
@@ -196,11 +197,6 @@ impl Asker {
 
     pub(crate) const fn wants_stream(&self) -> bool {
         matches!(self.0, Waiting::Stream(_))
-    }
-
-    /// Whether nobody has asked.
-    pub(crate) const fn is_nobody(&self) -> bool {
-        matches!(self.0, Waiting::Nobody)
     }
 
     /// The asker learns what happened in another way.
@@ -229,7 +225,7 @@ impl Asker {
     pub(crate) fn answer(mut self, answer: Answer) -> bool {
         match std::mem::replace(&mut self.0, Waiting::Nobody) {
             Waiting::Nobody => true,
-            Waiting::OneReply(sender) => sender.send(answer).is_ok(),
+            Waiting::OneReply(sender) => sender.send(answer),
             Waiting::Stream(sender) => {
                 // The items went their own way. The handler has waited for room for the end; where there is none because it
                 // ended otherwise, the asker sees that the stream was cut off.
@@ -264,22 +260,26 @@ impl fmt::Debug for Asker {
 
 #[cfg(test)]
 mod tests {
+    use super::super::reply_cell::reply_cell;
     use super::*;
+    use std::future::poll_fn;
 
     #[tokio::test]
     async fn an_asker_that_is_dropped_is_told() {
-        let (sender, receiver) = oneshot::channel();
+        let (sender, mut receiver) = reply_cell();
         drop(Asker::one_reply(sender));
-        let failure = receiver.await.unwrap().unwrap_err();
+        let answer = poll_fn(|cx| receiver.poll(cx)).await;
+        let failure = answer.unwrap().unwrap_err();
         assert_eq!(failure.code, FailureCode::STOPPED);
     }
 
     #[tokio::test]
     async fn an_answered_asker_hears_once() {
-        let (sender, receiver) = oneshot::channel();
+        let (sender, mut receiver) = reply_cell();
         assert!(Asker::one_reply(sender).answer(Ok(Payload::empty())));
-        assert!(receiver.await.unwrap().is_ok());
-        let (sender, receiver) = oneshot::channel();
+        let answer = poll_fn(|cx| receiver.poll(cx)).await;
+        assert!(answer.unwrap().is_ok());
+        let (sender, receiver) = reply_cell();
         drop(receiver);
         assert!(!Asker::one_reply(sender).answer(Ok(Payload::empty())));
     }

@@ -19,6 +19,7 @@ use super::inbox::Window;
 use super::launch::Launch;
 use super::port::Port;
 use super::query::Query;
+use super::reply_cell::Young;
 use super::send::{Draft, Handle, Letter};
 use super::timers::TimerHandle;
 use super::waiting::WaitGraph;
@@ -136,6 +137,8 @@ pub(crate) struct Core {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) waits: WaitGraph,
     pub(crate) tasks: TaskTracker,
+    /// The asks that wait since a moment ago.
+    pub(crate) young: Arc<Young>,
     pub(crate) counters: Counters,
     pub(crate) options: Options,
     pub(crate) trace: OnceLock<Arc<dyn Trace>>,
@@ -191,6 +194,7 @@ impl Core {
             engine,
             waits: WaitGraph::default(),
             tasks: TaskTracker::new(),
+            young: Arc::default(),
             counters: Counters::default(),
             options,
             trace: OnceLock::new(),

@@ -8,7 +8,7 @@
 //! | `agent` | what the macros write: [`Declare`], [`Agent`], [`Declaration`], the handler table |
 //! | `message` | one delivery as a handler's arm sees it, and its [`Reply`] |
 //! | `context` | [`Context`]: what a handler may do besides its own fields |
-//! | `agent_ref`, `send`, `replies` | [`AgentRef`], the builders that it returns, streamed replies |
+//! | `agent_ref`, `send`, `reply_cell`, `replies` | [`AgentRef`], the builders that it returns, how one reply is waited for, streamed replies |
 //! | `publish` | one message to every subscriber of a topic |
 //! | `lanes`, `wake`, `mailbox` | bounded lanes by priority, the wake flag, senders in line |
 //! | `inbox`, `delivery` | the durable inbox's part in memory; an envelope with its asker and its entry |
@@ -49,6 +49,7 @@ mod publish;
 mod pump;
 mod query;
 mod replies;
+mod reply_cell;
 mod send;
 mod settle;
 mod shell;

@@ -150,6 +150,7 @@ async fn quick_turn<A: Agent>(
     let payload = std::mem::take(&mut delivery.payload);
     let message = Message::new(payload, asker.wants_reply(), asker.sink());
     if is_as_before(&seat.context.turn, delivery) {
+        seat.context.turn.go_on_with(delivery);
         seat.batch.pop_front();
     } else {
         let cause = seat.batch.pop_front().map(Cause::of).unwrap_or_default();
@@ -158,11 +159,17 @@ async fn quick_turn<A: Agent>(
     let ran = run_prepared(instance, seat, route, message).await;
     let draft = seat.context.take_draft();
     let turn = &*seat.context.turn;
-    let returned = matches!(&ran, Ran::Done(Reply(Outcome::Value(_))));
-    if returned && asker.is_nobody() && draft.is_none() && !turn.is_noted() && !is_traced(instance)
-    {
-        return Ok(());
-    }
+    let ran = match ran {
+        Ran::Done(Reply(Outcome::Value(reply)))
+            if draft.is_none() && !turn.is_noted() && !is_traced(instance) =>
+        {
+            if !asker.answer(Ok(reply)) {
+                instance.host.core().late_reply(&instance.port.id);
+            }
+            return Ok(());
+        }
+        ran => ran,
+    };
     let (outcome, crash) = judge(instance, turn, ran);
     let settled = settle::settle_at_once(instance, asker, turn, outcome, draft);
     after(crash, settled).map(drop)

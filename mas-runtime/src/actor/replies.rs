@@ -57,12 +57,12 @@ impl<T: DeserializeOwned + 'static> Stream for Replies<T> {
         }
         if let Poll::Ready(answer) = self.items.poll_recv(cx) {
             self.timer = None;
-            let target = self.target.clone();
+            let target = &self.target;
             let item = match answer {
                 Some(Part::Item(payload)) => Some(read_answer(Some(Ok(payload)), target)),
                 Some(Part::Failed(failure)) => Some(Err(failure.into())),
                 Some(Part::End) => None,
-                None => Some(Err(cut_off(&target).into())),
+                None => Some(Err(cut_off(target).into())),
             };
             if !matches!(item, Some(Ok(_))) {
                 self.end();

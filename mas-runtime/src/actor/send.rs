@@ -11,15 +11,16 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 use super::agent::{HandlerIndex, Route};
 use super::delivery::{Answer, Asker, Delivery, Part};
 use super::error::{AskError, SendError};
-use super::host::{Boxed, Host, Sending};
+use super::host::{Boxed, Core, Host, Sending};
 use super::port::Port;
 use super::replies::Replies;
+use super::reply_cell::{ReplyReceiver, YOUNG, reply_cell};
 use super::turn::Turn;
 use super::waiting::Asking;
 use crate::model::limits::{ASK_TIMEOUT, OUTBOX_ENTRIES_MAX, STREAM_ITEMS_MAX};
@@ -318,7 +319,7 @@ fn within(
 /// Dropped before it is ready, the reply is given up on; the message may have been handled.
 #[must_use = "nothing is sent before it is awaited"]
 pub struct Ask<R> {
-    state: AskState<oneshot::Receiver<Answer>>,
+    state: AskState<ReplyReceiver>,
     reply: PhantomData<fn() -> R>,
 }
 
@@ -326,22 +327,36 @@ pub struct Ask<R> {
 enum AskState<W> {
     /// With how long to wait, where that was said.
     Draft(Draft, Option<Duration>),
-    Sending(Boxed<'static, Result<(), SendError>>, Box<Pending<W>>),
-    Waiting(Box<Pending<W>>),
+    Sending(Boxed<'static, Result<(), SendError>>, Pending<W>),
+    Waiting(Pending<W>),
     Done,
 }
 
 /// An ask on its way.
 struct Pending<W> {
     answer: W,
-    timer: Pin<Box<Sleep>>,
-    target: AgentId,
-    timeout: Duration,
-    /// Its number in the graph of who waits for whom.
+    to: Arc<Handle>,
+    patience: Patience,
     /// Held until the answer is here.
-    _wait: Option<OpenWait>,
+    _wait: Option<Box<OpenWait>>,
 }
 
+/// How long an ask waits.
+struct Patience {
+    timeout: Duration,
+    until: Moment,
+    timer: Timer,
+}
+
+enum Timer {
+    /// It has not waited so far.
+    None,
+    /// Whoever watches over the young wakes it.
+    Young,
+    Own(Pin<Box<Sleep>>),
+}
+
+/// Its number in the graph of who waits for whom.
 struct OpenWait {
     host: Arc<dyn Host>,
     asker: AgentId,
@@ -351,6 +366,32 @@ struct OpenWait {
 impl Drop for OpenWait {
     fn drop(&mut self) {
         self.host.core().waits.end(&self.asker, self.number);
+    }
+}
+
+impl Patience {
+    /// Ready when it has waited long enough. A reply that is waited for is young at first.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        core: &Core,
+        reply: Option<&ReplyReceiver>,
+    ) -> Poll<()> {
+        if let (Timer::None, Some(reply)) = (&self.timer, reply)
+            && self.timeout > YOUNG
+        {
+            core.young.note(reply, &core.tasks);
+            self.timer = Timer::Young;
+            return Poll::Pending;
+        }
+        if !matches!(self.timer, Timer::Own(_)) {
+            let left = self.until.since(core.clock.now());
+            self.timer = Timer::Own(Box::pin(tokio::time::sleep(left)));
+        }
+        match &mut self.timer {
+            Timer::Own(timer) => timer.as_mut().poll(cx),
+            Timer::None | Timer::Young => Poll::Pending,
+        }
     }
 }
 
@@ -364,40 +405,46 @@ impl<W> AskState<W> {
 
     /// Sends the ask and starts its clock.
     fn begin(&mut self, channel: impl FnOnce() -> (Asker, W)) -> Result<(), AskError> {
-        let Self::Draft(mut draft, timeout) = std::mem::replace(self, Self::Done) else {
+        let Self::Draft(draft, timeout) = self else {
             return Ok(());
         };
         let timeout = timeout.unwrap_or(ASK_TIMEOUT);
         let now = draft.to.host.core().clock.now();
-        draft.letter.delivery.deadline =
-            earlier(draft.letter.delivery.deadline, Some(now + timeout));
-        draft.letter.delivery.expects_reply = true;
-        // What the handler inherited may be shorter than its own patience.
-        let inherited = draft
-            .letter
-            .turn
-            .as_ref()
-            .and_then(|turn| turn.cause.deadline);
-        let timeout = inherited.map_or(timeout, |at| timeout.min(at.since(now)));
-        if let Some(id) = draft
-            .letter
-            .turn
-            .as_ref()
-            .and_then(|turn| turn.next_ask_id())
-        {
-            draft.letter.delivery.cover_mut().id = id;
+        let letter = &mut draft.letter;
+        letter.delivery.deadline = earlier(letter.delivery.deadline, Some(now + timeout));
+        letter.delivery.expects_reply = true;
+        let mut until = now + timeout;
+        if let Some(turn) = &letter.turn {
+            // What the handler inherited may be shorter than its own patience.
+            until = turn.deadline().map_or(until, |at| at.min(until));
+            if let Some(id) = turn.next_ask_id() {
+                letter.delivery.cover_mut().id = id;
+            }
         }
-        let wait = open_wait(&draft)?;
+        let wait = match open_wait(draft) {
+            Ok(wait) => wait,
+            Err(error) => {
+                *self = Self::Done;
+                return Err(error);
+            }
+        };
         let (asker, answer) = channel();
         draft.letter.delivery.asker = asker;
-        let pending = Box::new(Pending {
+        let sending = draft.send();
+        let Self::Draft(draft, _) = std::mem::replace(self, Self::Done) else {
+            return Ok(());
+        };
+        let pending = Pending {
             answer,
-            timer: Box::pin(tokio::time::sleep(timeout)),
-            target: draft.to.id.clone(),
-            timeout,
-            _wait: wait,
-        });
-        *self = match draft.send() {
+            to: draft.to,
+            patience: Patience {
+                timeout: until.since(now),
+                until,
+                timer: Timer::None,
+            },
+            _wait: wait.map(Box::new),
+        };
+        *self = match sending {
             Sending::Done(Ok(())) => Self::Waiting(pending),
             Sending::Done(Err(error)) => return Err(error.into()),
             Sending::Wait(wait) => Self::Sending(wait, pending),
@@ -416,29 +463,30 @@ impl<W> AskState<W> {
 
     /// Moves on from sending to waiting.
     fn sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), AskError>> {
-        let Self::Sending(mut sending, mut pending) = std::mem::replace(self, Self::Done) else {
+        let Self::Sending(sending, pending) = self else {
             return Poll::Ready(Ok(()));
         };
-        match sending.as_mut().poll(cx) {
-            Poll::Ready(Ok(())) => *self = Self::Waiting(pending),
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+        let sent = match sending.as_mut().poll(cx) {
+            Poll::Ready(sent) => sent.map_err(AskError::from),
             Poll::Pending => {
-                if pending.timer.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Err(pending.timed_out()));
-                }
-                *self = Self::Sending(sending, pending);
-                return Poll::Pending;
+                let core = pending.to.host.core();
+                std::task::ready!(pending.patience.poll(cx, core, None));
+                Err(pending.timed_out())
             }
+        };
+        let state = std::mem::replace(self, Self::Done);
+        if let (Ok(()), Self::Sending(_, pending)) = (&sent, state) {
+            *self = Self::Waiting(pending);
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(sent)
     }
 }
 
 impl<W> Pending<W> {
     fn timed_out(&self) -> AskError {
         AskError::TimedOut {
-            target: self.target.clone(),
-            after: self.timeout,
+            target: self.to.id.clone(),
+            after: self.patience.timeout,
         }
     }
 }
@@ -506,7 +554,7 @@ impl<R: DeserializeOwned + 'static> Future for Ask<R> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if matches!(self.state, AskState::Draft(..)) {
             let channel = || {
-                let (sender, receiver) = oneshot::channel();
+                let (sender, receiver) = reply_cell();
                 (Asker::one_reply(sender), receiver)
             };
             self.state.begin(channel)?;
@@ -517,25 +565,27 @@ impl<R: DeserializeOwned + 'static> Future for Ask<R> {
         let AskState::Waiting(pending) = &mut self.state else {
             return Poll::Pending;
         };
-        let answer = match Pin::new(&mut pending.answer).poll(cx) {
+        let answer = match pending.answer.poll(cx) {
             Poll::Ready(answer) => answer,
             Poll::Pending => {
-                std::task::ready!(pending.timer.as_mut().poll(cx));
+                let core = pending.to.host.core();
+                let reply = Some(&pending.answer);
+                std::task::ready!(pending.patience.poll(cx, core, reply));
                 let error = pending.timed_out();
                 self.state = AskState::Done;
                 return Poll::Ready(Err(error));
             }
         };
-        let target = pending.target.clone();
+        let reply = read_answer(answer, &pending.to.id);
         self.state = AskState::Done;
-        Poll::Ready(read_answer(answer.ok(), target))
+        Poll::Ready(reply)
     }
 }
 
 /// What an asker makes of an answer.
 pub(crate) fn read_answer<R: DeserializeOwned + 'static>(
     answer: Option<Answer>,
-    target: AgentId,
+    target: &AgentId,
 ) -> Result<R, AskError> {
     let answer = answer.unwrap_or_else(|| {
         let text = format!("`{target}` ended before it answered");
@@ -545,9 +595,10 @@ pub(crate) fn read_answer<R: DeserializeOwned + 'static>(
         ))
     });
     let payload = answer?;
-    payload
-        .take()
-        .map_err(|source| AskError::Reply { target, source })
+    payload.take().map_err(|source| AskError::Reply {
+        target: target.clone(),
+        source,
+    })
 }
 
 /// A message whose streamed reply is waited for. Awaiting it sends it and gives the stream.
@@ -606,8 +657,8 @@ impl<T: DeserializeOwned + 'static> Future for AskStream<T> {
         match std::mem::replace(&mut self.state, AskState::Done) {
             AskState::Waiting(pending) => Poll::Ready(Ok(Replies::new(
                 pending.answer,
-                pending.target,
-                pending.timeout,
+                pending.to.id.clone(),
+                pending.patience.timeout,
             ))),
             _ => Poll::Pending,
         }

@@ -6,8 +6,9 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -18,7 +19,7 @@ use super::port::Port;
 use super::send::{Draft, earlier};
 use super::to_its_end::ToItsEnd;
 use crate::model::limits::{BUDGET_DEFAULT, HOPS_MAX, STAGED_BYTES_MAX};
-use crate::model::{AgentId, Envelope, Failure, MessageId, MessageType, Meta, Payload};
+use crate::model::{AgentId, Envelope, Failure, MessageId, MessageType, Meta, Moment, Payload};
 
 thread_local! {
     static CURRENT: RefCell<Option<Arc<Turn>>> = const { RefCell::new(None) };
@@ -30,6 +31,9 @@ pub(crate) struct Turn {
     pub(crate) port: Arc<Port>,
     pub(crate) instance: u32,
     pub(crate) cause: Cause,
+    /// The deadline of the cause, in nanoseconds on the runtime's clock; [`NO_DEADLINE`] for none. It stands here so that the
+    /// turn of one ask can serve the next.
+    deadline: AtomicU64,
     /// The terms of the cause, for whoever wants to look at them.
     meta: OnceLock<Box<Meta>>,
     /// Whether what it sends waits for its commit.
@@ -103,6 +107,14 @@ impl Deref for Cause {
 /// costs a look at the clock.
 pub(crate) const NO_ID: MessageId = MessageId::from_bytes([0; 16]);
 
+const NO_DEADLINE: u64 = u64::MAX;
+
+fn nanos(deadline: Option<Moment>) -> u64 {
+    deadline.map_or(NO_DEADLINE, |at| {
+        u64::try_from(at.since_origin().as_nanos()).unwrap_or(NO_DEADLINE)
+    })
+}
+
 /// Where the ordinals of state updates begin, so that they never meet those of asks.
 const UPDATES_FROM: u32 = 1 << 31;
 
@@ -145,6 +157,7 @@ impl Turn {
             host,
             port,
             instance,
+            deadline: AtomicU64::new(nanos(cause.deadline)),
             cause,
             meta: OnceLock::new(),
             stages: false,
@@ -173,21 +186,43 @@ impl Turn {
 
     /// The terms of the message that it handles.
     pub(crate) fn meta(&self) -> &Meta {
-        self.meta.get_or_init(|| Box::new(self.cause.meta()))
+        self.meta.get_or_init(|| Box::new(self.terms()))
     }
 
-    /// Whether a message would find this turn as a new one: its cause is the same plain message, and nothing was done in it.
+    /// The deadline of the message that it handles.
+    pub(crate) fn deadline(&self) -> Option<Moment> {
+        match self.deadline.load(Ordering::Relaxed) {
+            NO_DEADLINE => None,
+            nanos => Some(Moment::from_origin(Duration::from_nanos(nanos))),
+        }
+    }
+
+    fn terms(&self) -> Meta {
+        Meta {
+            deadline: self.deadline(),
+            ..self.cause.meta()
+        }
+    }
+
+    /// Goes on with a message for which [`Turn::is_as_new_for`] holds.
+    pub(crate) fn go_on_with(&self, delivery: &Delivery) {
+        let deadline = nanos(delivery.deadline);
+        self.deadline.store(deadline, Ordering::Relaxed);
+    }
+
+    /// Whether a message would find this turn as a new one but for its deadline: its cause is as plain a message to the same
+    /// handler, and nothing was done in it.
     pub(crate) fn is_as_new_for(&self, delivery: &Delivery) -> bool {
         let cause = &self.cause.0;
-        let same = cause.route == delivery.route && cause.priority == delivery.priority;
-        let plain = |delivery: &Delivery| {
-            delivery.cover.is_none() && delivery.deadline.is_none() && !delivery.expects_reply
-        };
+        let same = cause.route == delivery.route
+            && cause.priority == delivery.priority
+            && cause.expects_reply == delivery.expects_reply;
+        let plain = cause.cover.is_none() && delivery.cover.is_none();
         let untouched = !self.noted.load(Ordering::Relaxed)
             && !self.streamed.load(Ordering::Relaxed)
             && self.pool.get().is_none()
             && self.meta.get().is_none();
-        same && plain(cause) && plain(delivery) && !self.stages && untouched
+        same && plain && untouched && !self.stages
     }
 
     /// Whether its handler has written any effect down.
@@ -200,6 +235,7 @@ impl Turn {
         let pool = cause.0.cover.as_mut().and_then(|cover| cover.pool.take());
         self.pool = pool.map_or_else(OnceLock::new, OnceLock::from);
         self.meta.take();
+        *self.deadline.get_mut() = nanos(cause.deadline);
         self.cause = cause;
         self.stages = stages;
         *self.asks.get_mut() = 0;
@@ -258,7 +294,7 @@ impl Turn {
             })
             .map_err(|_| SendError::BudgetSpent)?
             - 1;
-        delivery.deadline = earlier(self.cause.deadline, delivery.deadline);
+        delivery.deadline = earlier(self.deadline(), delivery.deadline);
         let cover = delivery.cover_mut();
         cover.sender = self.agent().clone();
         cover.hops = hops + 1;
@@ -280,7 +316,7 @@ impl Turn {
             self.message_type().clone(),
             payload,
         );
-        envelope.meta = self.cause.meta();
+        envelope.meta = self.terms();
         envelope.meta.budget = self.budget_left();
         envelope
     }

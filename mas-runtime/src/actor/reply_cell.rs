@@ -1,0 +1,262 @@
+//! Where one reply is waited for, and how that wait ends at its deadline.
+//!
+//! Most asks are answered within moments. A timer of tokio's for each of them would cost more than the ask, so an ask that
+//! waits is noted among the [`Young`], and takes a timer only if it still waits some milliseconds later.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use super::delivery::Answer;
+
+/// After this long an ask that still waits takes a timer of its own.
+pub(crate) const YOUNG: Duration = Duration::from_millis(5);
+
+/// Where one reply is waited for.
+struct Cell {
+    state: Mutex<State>,
+    /// Whether nobody waits any more. It is set under the lock, and read without.
+    over: AtomicBool,
+}
+
+enum State {
+    Waiting(Option<Waker>),
+    Answered(Answer),
+    /// The answer has been taken, or one of the two has gone.
+    Over,
+}
+
+impl Cell {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+}
+
+/// The side that answers, until it has.
+pub(crate) struct ReplySender(Option<Arc<Cell>>);
+
+/// The side that waits, until the answer is here.
+pub(crate) struct ReplyReceiver(Option<Arc<Cell>>);
+
+/// A place for one reply.
+pub(crate) fn reply_cell() -> (ReplySender, ReplyReceiver) {
+    let cell = Arc::new(Cell {
+        state: Mutex::new(State::Waiting(None)),
+        over: AtomicBool::new(false),
+    });
+    (
+        ReplySender(Some(Arc::clone(&cell))),
+        ReplyReceiver(Some(cell)),
+    )
+}
+
+impl ReplySender {
+    /// Whether nobody waits for the answer any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.as_ref().is_none_or(|cell| cell.is_over())
+    }
+
+    /// Answers. False when nobody waits any more.
+    pub(crate) fn send(mut self, answer: Answer) -> bool {
+        let Some(cell) = self.0.take() else {
+            return false;
+        };
+        let mut state = cell.state();
+        let State::Waiting(waker) = &mut *state else {
+            return false;
+        };
+        let waker = waker.take();
+        *state = State::Answered(answer);
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
+    }
+}
+
+impl Drop for ReplySender {
+    fn drop(&mut self) {
+        let Some(cell) = self.0.take() else {
+            return;
+        };
+        let mut state = cell.state();
+        if let State::Waiting(waker) = &mut *state {
+            let waker = waker.take();
+            *state = State::Over;
+            drop(state);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+}
+
+impl ReplyReceiver {
+    /// The answer, once it is here; `None` when there will be none.
+    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<Option<Answer>> {
+        let Some(cell) = &self.0 else {
+            return Poll::Ready(None);
+        };
+        let mut state = cell.state();
+        if let State::Waiting(waker) = &mut *state {
+            match waker {
+                Some(own) if own.will_wake(cx.waker()) => {}
+                other => *other = Some(cx.waker().clone()),
+            }
+            return Poll::Pending;
+        }
+        let answer = match std::mem::replace(&mut *state, State::Over) {
+            State::Answered(answer) => Some(answer),
+            State::Waiting(_) | State::Over => None,
+        };
+        drop(state);
+        self.0 = None;
+        Poll::Ready(answer)
+    }
+}
+
+impl Drop for ReplyReceiver {
+    fn drop(&mut self) {
+        let Some(cell) = self.0.take() else {
+            return;
+        };
+        let mut state = cell.state();
+        cell.over.store(true, Ordering::Release);
+        let left = std::mem::replace(&mut *state, State::Over);
+        drop(state);
+        // An answer that nobody has taken may run code of its author's as it goes.
+        drop(left);
+    }
+}
+
+/// The asks that have begun to wait a moment ago.
+#[derive(Default)]
+pub(crate) struct Young {
+    state: Mutex<Asks>,
+}
+
+#[derive(Default)]
+struct Asks {
+    waiting: Vec<Arc<Cell>>,
+    /// Whether somebody will look after them.
+    watched: bool,
+}
+
+impl Young {
+    /// Wakes whoever waits for this reply once it is not young any more, unless it is here before.
+    pub(crate) fn note(self: &Arc<Self>, reply: &ReplyReceiver, tasks: &TaskTracker) {
+        let Some(cell) = &reply.0 else {
+            return;
+        };
+        let mut state = self.state();
+        state.waiting.push(Arc::clone(cell));
+        if !std::mem::replace(&mut state.watched, true) {
+            drop(state);
+            tasks.spawn(Arc::clone(self).watch());
+        }
+    }
+
+    async fn watch(self: Arc<Self>) {
+        let mut grown = Vec::new();
+        loop {
+            tokio::time::sleep(YOUNG).await;
+            {
+                let mut state = self.state();
+                if state.waiting.is_empty() {
+                    state.watched = false;
+                    return;
+                }
+                std::mem::swap(&mut state.waiting, &mut grown);
+            }
+            for cell in grown.drain(..) {
+                let waker = match &*cell.state() {
+                    State::Waiting(waker) => waker.clone(),
+                    State::Answered(_) | State::Over => None,
+                };
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, Asks> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Young {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Young")
+            .field("waiting", &self.state().waiting.len())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Payload;
+    use std::future::poll_fn;
+
+    #[tokio::test]
+    async fn a_reply_arrives_once() {
+        let (sender, mut receiver) = reply_cell();
+        let waits = tokio::spawn(async move {
+            let first = poll_fn(|cx| receiver.poll(cx)).await;
+            (
+                first.is_some(),
+                poll_fn(|cx| receiver.poll(cx)).await.is_none(),
+            )
+        });
+        tokio::task::yield_now().await;
+        assert!(sender.send(Ok(Payload::empty())));
+        assert_eq!(waits.await.unwrap(), (true, true));
+    }
+
+    #[tokio::test]
+    async fn each_side_learns_that_the_other_has_gone() {
+        let (sender, mut receiver) = reply_cell();
+        drop(sender);
+        assert!(poll_fn(|cx| receiver.poll(cx)).await.is_none());
+        let (sender, receiver) = reply_cell();
+        assert!(!sender.is_closed());
+        drop(receiver);
+        assert!(sender.is_closed());
+        assert!(!sender.send(Ok(Payload::empty())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_ask_that_is_not_young_any_more_is_woken() {
+        let (young, tasks) = (Arc::new(Young::default()), TaskTracker::new());
+        let (_sender, mut receiver) = reply_cell();
+        let mut polls = 0;
+        let woken = poll_fn(|cx| {
+            assert!(receiver.poll(cx).is_pending());
+            if polls == 0 {
+                young.note(&receiver, &tasks);
+            }
+            polls += 1;
+            if polls == 2 {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        });
+        // Somebody wakes it before this is over; nobody else would.
+        let waited = tokio::time::timeout(2 * YOUNG, woken).await;
+        assert!(waited.is_ok());
+        tasks.close();
+        tasks.wait().await;
+        assert!(!young.state().watched, "nobody watches over nobody");
+    }
+}
