@@ -70,12 +70,13 @@ pub(crate) async fn run<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A
             wake.rise();
             continue;
         };
+        // Those that are boxed would make this future large, which is made and moved at each wake-up.
         let ran = if !next.route.exclusive {
-            side_by_side(instance, seat).await
+            Box::pin(side_by_side(instance, seat)).await
         } else if keeps_nothing(instance, next) {
             quick_turn(instance, seat).await
         } else {
-            alone(instance, seat).await
+            Box::pin(alone(instance, seat)).await
         };
         if let Err(crash) = ran {
             return Exit::Crash(crash);
