@@ -12,6 +12,7 @@ mod killed;
 mod pools;
 mod sending;
 mod shutdown;
+mod spawning;
 mod streams;
 mod supervision;
 mod timers;
