@@ -3,6 +3,7 @@
 mod calls;
 mod children;
 mod cycles;
+mod dedup;
 mod discovery;
 mod durable;
 mod failures;
