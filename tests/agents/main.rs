@@ -6,6 +6,7 @@ mod cycles;
 mod dedup;
 mod discovery;
 mod durable;
+mod events;
 mod failures;
 mod faults;
 mod floods;
