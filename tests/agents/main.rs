@@ -18,6 +18,7 @@ mod process;
 mod sending;
 mod shutdown;
 mod spawning;
+mod states;
 mod streams;
 mod supervision;
 mod timers;
