@@ -369,7 +369,7 @@ impl<A> Context<A> {
     }
 
     /// Tells this agent when `agent` ends, by a message of type [`ENDED`](super::ENDED) with an [`Ended`](super::Ended):
-    /// at once if it does not run now.
+    /// at once if it does not run now. A watch outlives a restart of this agent, not one of the process.
     ///
     /// # Errors
     /// When `agent` is no id, or this agent watches too many.
@@ -384,6 +384,8 @@ impl<A> Context<A> {
 
     /// Gets every message that is published under a topic of this pattern. `*` stands for one word, `**` at the end for
     /// one or more: `news.*` takes `news.sport`, `news.**` also `news.sport.chess`. The topic is the message type.
+    ///
+    /// A subscription outlives a restart of the agent, not one of the process: `#[on_start]` is the place for it.
     ///
     /// # Errors
     /// When the pattern is empty or malformed, or there are too many.
