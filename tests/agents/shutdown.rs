@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use mas::prelude::*;
+use mas::store::MemoryEngine;
+use mas::testkit::{Fault, FaultyEngine};
 use mas::{EventKind, SpawnError};
 
 #[agent(id = "slow-starter")]
@@ -118,4 +121,114 @@ async fn an_agent_that_never_starts_does_not_hold_up_the_end() {
     kit.shutdown().await.unwrap();
     assert!(kit.now().since(before) < secs(20));
     spawning.abort();
+}
+
+/// Crashes when it is told to, and says when it stops.
+#[agent(max_restarts = 100)]
+struct Brittle {
+    stops: Arc<AtomicU32>,
+}
+
+#[agent]
+impl Brittle {
+    #[on_stop]
+    async fn stopping(&mut self) {
+        self.stops.fetch_add(1, Ordering::SeqCst);
+    }
+
+    #[on("panic")]
+    async fn panic(&mut self) {
+        panic!("as asked");
+    }
+}
+
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_an_agent_that_waits_to_restart() {
+    let kit = TestKit::start().await;
+    let stops: Arc<AtomicU32> = Arc::default();
+    let own = Arc::clone(&stops);
+    let brittle = kit.spawn(Brittle { stops: own }).await.unwrap();
+    let mut events = kit.events();
+    for _ in 0..12 {
+        brittle.panic().tell().await.unwrap();
+    }
+    let waits = loop {
+        let event = events.next().await.unwrap();
+        if let EventKind::Restarted { backoff, .. } = event.kind
+            && backoff > secs(4)
+        {
+            break backoff;
+        }
+    };
+    let before = kit.now();
+    kit.shutdown().await.unwrap();
+    let took = kit.now().since(before);
+    assert!(
+        took < secs(1),
+        "{took:?}, and it would have waited {waits:?}"
+    );
+    assert_eq!(stops.load(Ordering::SeqCst), 1);
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Count {
+    value: u32,
+}
+
+#[agent(state = Count, durable)]
+struct Keeper;
+
+#[agent]
+impl Keeper {
+    #[on("keep")]
+    async fn keep(&mut self, ctx: &mut Context<Self>) {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        ctx.update_state(|count| count.value += 1);
+    }
+
+    #[on("value")]
+    async fn value(&self, ctx: &Context<Self>) -> u32 {
+        ctx.state().value
+    }
+}
+
+#[tokio::test]
+async fn a_shutdown_on_an_engine_that_fails_ends_and_loses_nothing() {
+    for fault in [Fault::Errors, Fault::Reads, Fault::Slow(secs(3))] {
+        let memory = MemoryEngine::new();
+        let engine = FaultyEngine::new(memory.clone());
+        let kit = TestKit::builder().engine(engine.clone()).start().await;
+        let keeper = kit.spawn(Keeper).await.unwrap();
+        for _ in 0..3 {
+            keeper.keep().tell().await.unwrap();
+        }
+        engine.suffer(fault);
+        kit.advance(Duration::from_millis(100)).await;
+        let before = kit.now();
+        let _ = kit.shutdown().await;
+        let took = kit.now().since(before);
+        assert!(took < secs(20), "{fault:?} took {took:?}");
+        let next = TestKit::builder().engine(memory).start().await;
+        let keeper = next.spawn(Keeper).await.unwrap();
+        next.advance(secs(30)).await;
+        assert_eq!(keeper.value().await.unwrap(), 3, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn two_shutdowns_at_once_end_together() {
+    let kit = TestKit::start().await;
+    let keeper = kit.spawn(Keeper).await.unwrap();
+    let kept = tokio::spawn(keeper.keep().into_future());
+    kit.advance(Duration::from_millis(100)).await;
+    let before = kit.now();
+    let runtime = kit.runtime().clone();
+    let first = tokio::spawn(async move { runtime.shutdown().await });
+    kit.advance(Duration::from_millis(100)).await;
+    kit.shutdown().await.unwrap();
+    assert!(first.is_finished(), "neither ends before the other");
+    let took = kit.now().since(before);
+    assert!(took >= Duration::from_millis(400), "{took:?}");
+    first.await.unwrap().unwrap();
+    kept.await.unwrap().unwrap();
 }

@@ -170,6 +170,7 @@ impl Builder {
             heartbeat: self.heartbeat,
             lease: self.lease,
             stop_heartbeat: Notify::new(),
+            closed: tokio::sync::watch::Sender::new(None),
         });
         if let Some((trace, intercept)) = self.watch {
             let _ = inner.core.trace.set(trace);

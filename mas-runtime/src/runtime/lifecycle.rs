@@ -14,7 +14,7 @@ use crate::actor::{
 };
 use crate::model::limits::WATCHES_MAX;
 use crate::model::{AgentId, Codec, Error, Result};
-use crate::store::{Batch, Op};
+use crate::store::{Batch, Op, StoreError};
 
 impl Inner {
     /// Starts an agent. The work is a task of the runtime's, so that a caller who goes away leaves nothing half done.
@@ -273,17 +273,25 @@ impl Inner {
         }
     }
 
-    /// Ends the runtime, in a task of its own.
+    /// Ends the runtime, in a task of its own. All who ask for it wait for the one end, and hear the same of it.
     pub(super) async fn shut_down(self: &Arc<Self>) -> Result<()> {
-        if !self.open.swap(false, Ordering::AcqRel) {
-            return Ok(());
+        let mut closed = self.closed.subscribe();
+        if self.open.swap(false, Ordering::AcqRel) {
+            let inner = Arc::clone(self);
+            let ending = tokio::spawn(async move { inner.end().await });
+            let inner = Arc::clone(self);
+            tokio::spawn(async move {
+                let ended = ending.await;
+                let closed =
+                    ended.unwrap_or_else(|error| Err(StoreError::failed(error.to_string())));
+                inner.closed.send_replace(Some(closed));
+            });
         }
-        let inner = Arc::clone(self);
-        let ended = tokio::spawn(async move { inner.end().await }).await;
-        ended.unwrap_or_else(|error| Err(error.into()))
+        let closed = closed.wait_for(Option::is_some).await?.clone();
+        closed.unwrap_or(Ok(())).map_err(Error::from)
     }
 
-    async fn end(self: &Arc<Self>) -> Result<()> {
+    async fn end(self: &Arc<Self>) -> Result<(), StoreError> {
         let grace = self.core.options.shutdown_grace;
         self.stop_all(grace).await;
         self.supervisor.close();
@@ -296,8 +304,7 @@ impl Inner {
         {
             tracing::warn!("tasks of the runtime outlived the grace period");
         }
-        self.core.engine.close().await?;
-        Ok(())
+        self.core.engine.close().await
     }
 
     /// Stops all agents, each once: those without a parent, which stop their children; then what is left, such as one

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use serde::Serialize;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use self::letters::Letters;
 use self::outbox::Outboxes;
@@ -39,7 +39,7 @@ use crate::actor::{
     Source, Spawn, SpawnError, Start, Supervisor, Turn, failure_records, publish, spawning,
 };
 use crate::model::{AgentId, Result, RuntimeId};
-use crate::store::Batch;
+use crate::store::{Batch, StoreError};
 
 pub use builder::{Builder, StartError};
 pub use letters::{DeadLetterRecord, DeadLetters};
@@ -79,6 +79,8 @@ pub(crate) struct Inner {
     heartbeat: Duration,
     lease: Duration,
     stop_heartbeat: tokio::sync::Notify,
+    /// How the engine closed, once the runtime has ended.
+    closed: watch::Sender<Option<Result<(), StoreError>>>,
 }
 
 impl Runtime {
@@ -245,10 +247,11 @@ impl Runtime {
     }
 
     /// Ends it: no new messages, running handlers get the grace period, what is durable stays for the next start, the rest
-    /// becomes dead letters, and the engine closes. Clones and refs may live on: their calls fail.
+    /// becomes dead letters, and the engine closes. Clones and refs may live on: their calls fail. Called again, it waits for
+    /// the same end.
     ///
     /// # Errors
-    /// When the engine could not be closed well.
+    /// When the engine could not be closed well: each caller hears so.
     ///
     /// # Cancel safety
     /// The shutdown goes on when the future is dropped.
