@@ -1,5 +1,6 @@
 //! Agents in a runtime: sending, streaming, state, supervision, timers, topics.
 
+mod alarms;
 mod calls;
 mod children;
 mod cycles;
