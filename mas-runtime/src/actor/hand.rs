@@ -126,6 +126,7 @@ impl Drop for InHand {
         let mut why = Failure::new(FailureCode::PANIC, "the agent ended while it handled this");
         if turn.has_streamed() {
             why = why.lasting();
+            window.answer(claim.id, Err(why.clone()));
         }
         let port = Arc::clone(&self.port);
         let commits = turn.close().map(|book| book.commits);
