@@ -179,9 +179,10 @@ impl Inner {
         self.topics.remove(&port.id);
         let watchers = {
             let mut watches = self.watches();
-            for own in watches.values_mut() {
+            watches.retain(|_, own| {
                 own.remove(&port.id);
-            }
+                !own.is_empty()
+            });
             watches.remove(&port.id).unwrap_or_default()
         };
         for watcher in watchers {
@@ -203,7 +204,8 @@ impl Inner {
         }
         let mut watches = self.watches();
         let held = watches.values().filter(|own| own.contains(watcher)).count();
-        if held >= WATCHES_MAX {
+        let own = watches.get(watched);
+        if held >= WATCHES_MAX && own.is_none_or(|own| !own.contains(watcher)) {
             let text = format!("`{watcher}` watches {WATCHES_MAX} agents: that is the limit");
             return Err(Error::msg(text));
         }
@@ -212,11 +214,24 @@ impl Inner {
             .or_default()
             .insert(watcher.clone());
         drop(watches);
-        // It may have ended between the look and the note.
-        if self.port(watched).is_none() && self.watches().remove(watched).is_some() {
+        // It may have ended between the look and the note. Whoever takes a note out tells its watcher.
+        if self.port(watched).is_none() && self.take_watch(watcher, watched) {
             self.tell_ended(watcher, watched, None);
         }
         Ok(())
+    }
+
+    /// Takes one watch back. False when there is none.
+    fn take_watch(&self, watcher: &AgentId, watched: &AgentId) -> bool {
+        let mut watches = self.watches();
+        let Some(own) = watches.get_mut(watched) else {
+            return false;
+        };
+        let had = own.remove(watcher);
+        if own.is_empty() {
+            watches.remove(watched);
+        }
+        had
     }
 
     fn tell_ended(&self, watcher: &AgentId, watched: &AgentId, reason: Option<&EndReason>) {
@@ -374,6 +389,23 @@ mod tests {
         assert!(!runtime.inner.outboxes.is_clear(&sender), "its data stays");
         runtime.remove_with_data("sender").await.unwrap();
         assert!(runtime.inner.outboxes.is_clear(&sender));
+        runtime.shutdown().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_is_taken_back_leaves_those_of_others() {
+        let runtime = Runtime::builder().start().await.unwrap();
+        let inner = &runtime.inner;
+        let id = |name| AgentId::new(name).unwrap();
+        let watchers = BTreeSet::from([id("one"), id("other")]);
+        inner.watches().insert(id("watched"), watchers);
+        assert!(inner.take_watch(&id("one"), &id("watched")));
+        assert!(
+            !inner.take_watch(&id("one"), &id("watched")),
+            "it is told once"
+        );
+        assert!(inner.take_watch(&id("other"), &id("watched")));
+        assert!(inner.watches().is_empty());
         runtime.shutdown().await.unwrap();
     }
 }
