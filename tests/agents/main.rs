@@ -13,6 +13,7 @@ mod faults;
 mod floods;
 mod harness;
 mod killed;
+mod kit;
 mod letters;
 mod pools;
 mod process;
