@@ -2,6 +2,19 @@
 
 use mas::prelude::*;
 
+#[test]
+fn a_runtime_of_several_threads_is_refused() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let started = runtime.block_on(async { tokio::spawn(TestKit::start()).await });
+    let panic = started.unwrap_err().into_panic();
+    let said = panic.downcast_ref::<&str>().unwrap();
+    assert!(said.contains("a runtime of several threads"), "{said}");
+}
+
 #[tokio::test]
 async fn a_probe_that_waited_in_vain_reads_what_comes_later() {
     let kit = TestKit::start().await;

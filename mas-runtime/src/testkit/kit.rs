@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::clock::VirtualClock;
 use super::probe::{Probe, Record, Recorder};
@@ -125,7 +126,15 @@ const fn seed_of(seed: u64, kits_before: u64) -> u64 {
 }
 
 /// Stops tokio's clock, unless it stands still already.
+///
+/// # Panics
+/// On a runtime of several threads, whose clock can't be stopped.
 fn pause() {
+    let flavor = Handle::current().runtime_flavor();
+    assert!(
+        flavor != RuntimeFlavor::MultiThread,
+        "the kit does not start: virtual time does not exist on a runtime of several threads, use a plain `#[tokio::test]`"
+    );
     // tokio has no question for it: a paused clock does not move while nobody waits.
     let paused = std::panic::catch_unwind(tokio::time::pause);
     if paused.is_err() {
