@@ -230,7 +230,7 @@ async fn pass(
                 }
             };
             let target = envelope.target.clone();
-            if blocked.contains(&target) {
+            if blocked.contains(&target) || inner.is_parted(sender, &target) {
                 continue;
             }
             if let Err(Stays::Blocked) = send(inner, sender, &entry, envelope, sent).await {

@@ -188,12 +188,15 @@ impl TestKit {
         self.runtime.crash_instance(agent.id(), instance);
     }
 
-    /// Loses the next messages that would go into a mailbox. Those of durable agents are on disk before: they are safe.
+    /// Loses the next messages that would go into a mailbox: a tell is gone, an ask waits until its time is up. What is for
+    /// a durable agent goes into its inbox, and replies go straight to their askers: neither is lost or counted.
     pub fn drop_next(&self, messages: u32) {
         self.faults.drop_next.fetch_add(messages, Ordering::Relaxed);
     }
 
-    /// Loses what two agents send each other, until [`TestKit::heal`].
+    /// Loses what two agents send each other, until [`TestKit::heal`]: a tell is gone, an ask waits until its time is up,
+    /// also where the target is durable. What a durable handler has sent waits in its outbox, and is not lost. Replies go
+    /// straight to their askers: that to an ask from before arrives.
     pub fn partition(&self, a: impl AsRef<str>, b: impl AsRef<str>) {
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         let mut parted = self.faults.parted();
@@ -281,8 +284,7 @@ impl Faults {
     }
 
     fn is_lost(&self, sender: &AgentId, target: &AgentId) -> bool {
-        let parted = self.parted();
-        if !parted.is_empty() && parted.contains(&(sender.to_string(), target.to_string())) {
+        if self.parts(sender, target) {
             return true;
         }
         self.drop_next
@@ -294,6 +296,11 @@ impl Faults {
 }
 
 impl Intercept for Faults {
+    fn parts(&self, sender: &AgentId, target: &AgentId) -> bool {
+        let parted = self.parted();
+        !parted.is_empty() && parted.contains(&(sender.to_string(), target.to_string()))
+    }
+
     fn pass(&self, target: &AgentId, delivery: Delivery) -> Option<Delivery> {
         if !self.is_lost(delivery.sender(), target) {
             return Some(delivery);
