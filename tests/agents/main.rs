@@ -17,6 +17,7 @@ mod kit;
 mod letters;
 mod pools;
 mod process;
+mod repeats;
 mod sending;
 mod shutdown;
 mod spawning;

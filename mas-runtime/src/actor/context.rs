@@ -228,7 +228,8 @@ impl<A> Context<A> {
     }
 
     /// Sends a message and waits for its one reply. In a durable handler, too, it leaves at once; a second attempt of the
-    /// handler asks under the same id, and gets the reply that was kept.
+    /// handler asks under the same id, and gets the reply that was kept: for ten minutes, and that of an agent that is not
+    /// durable as long as the process lasts. A failure that may pass of such an agent is not kept: it is asked anew.
     ///
     /// # Errors
     /// [`AskError`](super::AskError) when awaited.

@@ -166,6 +166,7 @@ impl Builder {
             topics: super::Topics::default(),
             letters: super::Letters::default(),
             outboxes: super::Outboxes::default(),
+            repeats: super::Repeats::default(),
             watches: Mutex::new(BTreeMap::new()),
             heartbeat: self.heartbeat,
             lease: self.lease,

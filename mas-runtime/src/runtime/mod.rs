@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `builder` | [`Builder`]: where it keeps things, its clock and its bounds |
 //! | `pipeline` | the life of an envelope, from `tell` to the mailbox or the inbox |
+//! | `repeats` | asks that durable handlers repeat of agents without an inbox |
 //! | `registry` | who exists here and what they can do |
 //! | `topics` | publish and subscribe |
 //! | `outbox` | what durable handlers have sent and could not be handed over at once |
@@ -16,6 +17,7 @@ mod lifecycle;
 mod outbox;
 mod pipeline;
 mod registry;
+mod repeats;
 mod topics;
 
 use std::any::TypeId;
@@ -32,6 +34,7 @@ use tokio::sync::{broadcast, watch};
 use self::letters::Letters;
 use self::outbox::Outboxes;
 use self::registry::Registry;
+use self::repeats::Repeats;
 use self::topics::Topics;
 use crate::actor::{
     Agent, AgentRecord, AgentRef, Boxed, Core, DeadLetter, Draft, EndReason, Event, FailureRecord,
@@ -74,6 +77,7 @@ pub(crate) struct Inner {
     topics: Topics,
     letters: Letters,
     outboxes: Outboxes,
+    repeats: Repeats,
     /// Who wants to hear of whose end.
     watches: Mutex<BTreeMap<AgentId, BTreeSet<AgentId>>>,
     heartbeat: Duration,

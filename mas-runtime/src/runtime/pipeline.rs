@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Inner;
+use super::repeats::Repeats;
 use crate::actor::{
     Boxed, DeadLetter, Delivered, Delivery, Draft, EndReason, Handle, Host, Letter, Mailbox, NO_ID,
     Overflow, Planned, Port, Route, SendError, Sending, ToItsEnd, Window,
@@ -134,6 +135,9 @@ impl Inner {
                 Some(passed) => *delivery = passed,
                 None => return Sending::Done(Ok(())),
             }
+        }
+        if Repeats::may_come(delivery) && !self.repeats.begin(&self.me(), &port.id, delivery) {
+            return Sending::Done(Ok(()));
         }
         match port.deliver(delivery) {
             Delivered::Accepted => Sending::Done(Ok(())),
