@@ -1,6 +1,6 @@
 //! Where a runtime keeps things, its clock and its bounds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -167,7 +167,7 @@ impl Builder {
             letters: super::Letters::default(),
             outboxes: super::Outboxes::default(),
             repeats: super::Repeats::default(),
-            watches: Mutex::new(BTreeMap::new()),
+            watches: Mutex::default(),
             heartbeat: self.heartbeat,
             lease: self.lease,
             stop_heartbeat: Notify::new(),

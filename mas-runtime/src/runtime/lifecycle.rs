@@ -1,18 +1,18 @@
 //! How agents come and go: spawn, stop, remove, watch, heartbeats, and the end of the runtime.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use super::watches::Watches;
 use super::{Inner, registry};
 use crate::actor::{
     AgentStatus, Draft, ENDED, EndReason, Ended, EventKind, Handle, HandlerTable, Host, Launch,
     Port, Sending, SpawnError, furnish,
 };
-use crate::model::limits::WATCHES_MAX;
 use crate::model::{AgentId, Codec, Error, Result};
 use crate::store::{Batch, Op, StoreError};
 
@@ -78,10 +78,7 @@ impl Inner {
 
     /// The handler table of an agent's type.
     fn table(&self, launch: &dyn Launch) -> Arc<HandlerTable> {
-        let mut tables = self
-            .tables
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         let table = tables
             .entry(launch.agent_type())
             .or_insert_with(|| Arc::new(launch.table()));
@@ -177,14 +174,7 @@ impl Inner {
         }
         self.registry.remove(port);
         self.topics.remove(&port.id);
-        let watchers = {
-            let mut watches = self.watches();
-            watches.retain(|_, own| {
-                own.remove(&port.id);
-                !own.is_empty()
-            });
-            watches.remove(&port.id).unwrap_or_default()
-        };
+        let watchers = self.watches().ended(&port.id);
         for watcher in watchers {
             self.tell_ended(&watcher, &port.id, Some(reason));
         }
@@ -202,36 +192,12 @@ impl Inner {
             self.tell_ended(watcher, watched, None);
             return Ok(());
         }
-        let mut watches = self.watches();
-        let held = watches.values().filter(|own| own.contains(watcher)).count();
-        let own = watches.get(watched);
-        if held >= WATCHES_MAX && own.is_none_or(|own| !own.contains(watcher)) {
-            let text = format!("`{watcher}` watches {WATCHES_MAX} agents: that is the limit");
-            return Err(Error::msg(text));
-        }
-        watches
-            .entry(watched.clone())
-            .or_default()
-            .insert(watcher.clone());
-        drop(watches);
+        self.watches().add(watcher, watched)?;
         // It may have ended between the look and the note. Whoever takes a note out tells its watcher.
-        if self.port(watched).is_none() && self.take_watch(watcher, watched) {
+        if self.port(watched).is_none() && self.watches().take(watcher, watched) {
             self.tell_ended(watcher, watched, None);
         }
         Ok(())
-    }
-
-    /// Takes one watch back. False when there is none.
-    fn take_watch(&self, watcher: &AgentId, watched: &AgentId) -> bool {
-        let mut watches = self.watches();
-        let Some(own) = watches.get_mut(watched) else {
-            return false;
-        };
-        let had = own.remove(watcher);
-        if own.is_empty() {
-            watches.remove(watched);
-        }
-        had
     }
 
     fn tell_ended(&self, watcher: &AgentId, watched: &AgentId, reason: Option<&EndReason>) {
@@ -351,12 +317,8 @@ impl Inner {
         }
     }
 
-    fn watches(
-        &self,
-    ) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<AgentId, BTreeSet<AgentId>>> {
-        self.watches
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn watches(&self) -> MutexGuard<'_, Watches> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -389,23 +351,6 @@ mod tests {
         assert!(!runtime.inner.outboxes.is_clear(&sender), "its data stays");
         runtime.remove_with_data("sender").await.unwrap();
         assert!(runtime.inner.outboxes.is_clear(&sender));
-        runtime.shutdown().await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_watch_that_is_taken_back_leaves_those_of_others() {
-        let runtime = Runtime::builder().start().await.unwrap();
-        let inner = &runtime.inner;
-        let id = |name| AgentId::new(name).unwrap();
-        let watchers = BTreeSet::from([id("one"), id("other")]);
-        inner.watches().insert(id("watched"), watchers);
-        assert!(inner.take_watch(&id("one"), &id("watched")));
-        assert!(
-            !inner.take_watch(&id("one"), &id("watched")),
-            "it is told once"
-        );
-        assert!(inner.take_watch(&id("other"), &id("watched")));
-        assert!(inner.watches().is_empty());
         runtime.shutdown().await.unwrap();
     }
 }

@@ -7,6 +7,7 @@
 //! | `repeats` | asks that durable handlers repeat of agents without an inbox |
 //! | `registry` | who exists here and what they can do |
 //! | `topics` | publish and subscribe |
+//! | `watches` | who wants to hear of whose end |
 //! | `outbox` | what durable handlers have sent and could not be handed over at once |
 //! | `letters` | dead letters |
 //! | `lifecycle` | spawn, stop, remove, watch, heartbeats, shutdown |
@@ -19,9 +20,10 @@ mod pipeline;
 mod registry;
 mod repeats;
 mod topics;
+mod watches;
 
 use std::any::TypeId;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -36,6 +38,7 @@ use self::outbox::Outboxes;
 use self::registry::Registry;
 use self::repeats::Repeats;
 use self::topics::Topics;
+use self::watches::Watches;
 use crate::actor::{
     Agent, AgentRecord, AgentRef, Boxed, Core, DeadLetter, Draft, EndReason, Event, FailureRecord,
     Handle, HandlerTable, Host, Launch, Letter, Planned, Port, Query, Route, SendError, Sending,
@@ -78,8 +81,7 @@ pub(crate) struct Inner {
     letters: Letters,
     outboxes: Outboxes,
     repeats: Repeats,
-    /// Who wants to hear of whose end.
-    watches: Mutex<BTreeMap<AgentId, BTreeSet<AgentId>>>,
+    watches: Mutex<Watches>,
     heartbeat: Duration,
     lease: Duration,
     stop_heartbeat: tokio::sync::Notify,
