@@ -15,6 +15,7 @@ mod harness;
 mod killed;
 mod kit;
 mod letters;
+mod limits;
 mod pools;
 mod process;
 mod repeats;

@@ -430,7 +430,7 @@ impl<A> Context<A> {
     /// Sends this agent a message after a while. A durable agent's timer survives a restart of the process.
     ///
     /// # Errors
-    /// When the message type is none, the payload can't be encoded, or there are too many timers.
+    /// When the message type is none, the payload can't be encoded or is too large, or there are too many timers.
     pub fn schedule<P: Serialize + ?Sized>(
         &self,
         after: Duration,

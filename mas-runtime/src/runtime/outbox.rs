@@ -384,3 +384,21 @@ async fn bury(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outbox_that_is_full_has_room_once_an_entry_has_left() {
+        let outboxes = Outboxes::default();
+        let sender = AgentId::new("sender").unwrap();
+        for _ in 0..OUTBOX_ENTRIES_MAX {
+            assert!(outboxes.has_room(&sender));
+            outboxes.entered(&sender);
+        }
+        assert!(!outboxes.has_room(&sender));
+        outboxes.left(&sender);
+        assert!(outboxes.has_room(&sender));
+    }
+}
