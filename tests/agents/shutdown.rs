@@ -119,8 +119,51 @@ async fn an_agent_that_never_starts_does_not_hold_up_the_end() {
     kit.advance(secs(1)).await;
     let before = kit.now();
     kit.shutdown().await.unwrap();
-    assert!(kit.now().since(before) < secs(20));
-    spawning.abort();
+    let took = kit.now().since(before);
+    assert!(took < secs(6), "{took:?}: one grace period");
+    assert!(spawning.await.unwrap().is_err());
+}
+
+/// Starts well once.
+#[agent]
+struct Relapsing {
+    starts: u32,
+    stops: Arc<AtomicU32>,
+}
+
+#[agent]
+impl Relapsing {
+    #[on_start]
+    async fn starting(&mut self) {
+        self.starts += 1;
+        if self.starts > 1 {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    #[on_stop]
+    async fn stopping(&mut self) {
+        self.stops.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_restart_that_hangs_is_cut_off_by_a_stop() {
+    let kit = TestKit::start().await;
+    let stops: Arc<AtomicU32> = Arc::default();
+    let own = Arc::clone(&stops);
+    let agent = Relapsing {
+        starts: 0,
+        stops: own,
+    };
+    let agent = kit.spawn(agent).await.unwrap();
+    kit.crash(&agent);
+    kit.advance(secs(1)).await;
+    let before = kit.now();
+    agent.stop().await.unwrap();
+    let took = kit.now().since(before);
+    assert!(took < secs(6), "{took:?}: one grace period");
+    assert_eq!(stops.load(Ordering::SeqCst), 1);
 }
 
 /// Crashes when it is told to, and says when it stops.
