@@ -1,7 +1,7 @@
 //! The end of a runtime.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mas::prelude::*;
@@ -84,20 +84,62 @@ impl Ancestor {
 }
 
 #[tokio::test]
-async fn a_child_whose_parent_is_gone_is_stopped_too() {
-    for early in [false, true] {
+async fn a_child_that_is_spawned_at_the_wrong_time_is_stopped_too() {
+    // One that the end of the runtime refuses has nothing to stop.
+    for (early, shuts_down, want) in [
+        (false, false, 1),
+        (false, true, 0),
+        (true, false, 1),
+        (true, true, 1),
+    ] {
         let kit = TestKit::start().await;
         let stops: Arc<AtomicU32> = Arc::default();
         let own = Arc::clone(&stops);
         let ancestor = kit.spawn(Ancestor { stops: own, early }).await.unwrap();
         kit.advance(secs(1)).await;
-        if !early {
-            ancestor.stop().await.unwrap();
-            assert_eq!(stops.load(Ordering::SeqCst), 0);
+        match shuts_down {
+            true => kit.shutdown().await.unwrap(),
+            false => ancestor.stop().await.unwrap(),
         }
-        kit.shutdown().await.unwrap();
-        assert_eq!(stops.load(Ordering::SeqCst), 1, "early: {early}");
+        let stops = stops.load(Ordering::SeqCst);
+        assert_eq!(stops, want, "early: {early}, shuts down: {shuts_down}");
     }
+}
+
+/// Leaves a task behind that starts another agent once this one has ended.
+#[agent]
+struct Ghost {
+    spawned: Arc<Mutex<Option<Result<(), SpawnError>>>>,
+}
+
+#[agent]
+impl Ghost {
+    #[on_stop]
+    async fn stopping(&mut self, ctx: &mut Context<Self>) {
+        let spawning = ctx.spawn(SlowStarter {
+            stops: Arc::default(),
+        });
+        let spawned = Arc::clone(&self.spawned);
+        tokio::spawn(async move {
+            tokio::time::sleep(secs(1)).await;
+            *spawned.lock().unwrap() = Some(spawning.await.map(drop));
+        });
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_has_ended_gets_no_child() {
+    let kit = TestKit::start().await;
+    let spawned: Arc<Mutex<_>> = Arc::default();
+    let own = Arc::clone(&spawned);
+    let ghost = kit.spawn(Ghost { spawned: own }).await.unwrap();
+    ghost.stop().await.unwrap();
+    kit.advance(secs(5)).await;
+    let spawned = spawned.lock().unwrap().take();
+    assert!(
+        matches!(&spawned, Some(Err(SpawnError::ParentEnded { parent, .. })) if *parent == "ghost"),
+        "{spawned:?}"
+    );
 }
 
 #[tokio::test]

@@ -50,6 +50,7 @@ impl Inner {
             return Err(SpawnError::ShutDown);
         }
         let id = launch.id()?;
+        self.check_parent(&id, parent.as_ref())?;
         let host: Arc<dyn Host> = Arc::clone(self) as _;
         let declaration = launch.declaration().clone();
         let (window, timers) = furnish(&id, &declaration, &host);
@@ -74,6 +75,20 @@ impl Inner {
             return Err(SpawnError::ShutDown);
         }
         Ok(port)
+    }
+
+    /// A child has nobody who would stop it once its parent has ended.
+    fn check_parent(&self, id: &AgentId, parent: Option<&AgentId>) -> Result<(), SpawnError> {
+        let Some(parent) = parent else {
+            return Ok(());
+        };
+        match self.port(parent) {
+            Some(port) if !port.has_ended() => Ok(()),
+            _ => Err(SpawnError::ParentEnded {
+                id: id.clone(),
+                parent: parent.clone(),
+            }),
+        }
     }
 
     /// The handler table of an agent's type.
@@ -111,11 +126,10 @@ impl Inner {
         started: Result<(), SpawnError>,
     ) -> Result<Arc<Port>, SpawnError> {
         let started = started.and_then(|()| {
-            if self.is_open() {
-                Ok(())
-            } else {
-                Err(SpawnError::ShutDown)
+            if !self.is_open() {
+                return Err(SpawnError::ShutDown);
             }
+            self.check_parent(&port.id, port.parent.as_ref())
         });
         match started {
             Ok(()) => {
