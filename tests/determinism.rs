@@ -1,13 +1,18 @@
 //! One seed, one trace: two runs do the same things at the same virtual times, also in two processes.
 
+use std::future::Future;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use mas::prelude::*;
+use mas::store::MemoryEngine;
+use mas::testkit::{Fault, FaultyEngine};
 
 /// Set for the process that only prints its trace.
 const CHILD_SEED: &str = "MAS_DETERMINISM_SEED";
 const AGENTS: u64 = 200;
+/// Every so many agents there is one that has children.
+const PARENTS_EVERY: u64 = 10;
 const ROOTS: u64 = 400;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -21,17 +26,30 @@ struct Work {
     left: u8,
 }
 
-#[agent(state = Tally, durable, max_restarts = 1000000)]
-struct Durable;
+#[agent(state = Tally, durable, strategy = "one_for_all", max_restarts = 1000000)]
+struct Durable {
+    children: u64,
+}
 
 #[agent(max_restarts = 1000000)]
-struct Volatile;
+struct Volatile {
+    children: u64,
+}
 
-/// What both kinds of agents do: wait, count, crash now and then, and pass the work on.
+/// What both kinds of agents do: wait, count, crash now and then, ask, publish, and pass the work on.
 macro_rules! works {
     ($agent:ident) => {
         #[agent]
         impl $agent {
+            #[on_start]
+            async fn starting(&mut self, ctx: &mut Context<Self>) -> Result<()> {
+                for number in 0..self.children {
+                    let id = format!("{}-child-{number}", ctx.id());
+                    ctx.spawn_as(id, Volatile { children: 0 }).await?;
+                }
+                Ok(())
+            }
+
             #[on("work")]
             async fn work(&mut self, work: Work, ctx: &mut Context<Self>) -> Result<()> {
                 let chance = ctx.random();
@@ -44,22 +62,47 @@ macro_rules! works {
                     3 => {
                         ctx.schedule(Duration::from_millis(chance % 200), "note", &())?;
                     }
+                    4 => {
+                        let asked = ctx.ask::<u64>(someone(chance >> 8), "look", &());
+                        // One that waits for this one, or hangs, is an error like any other.
+                        let _ = asked.timeout(secs(1)).await;
+                    }
+                    5 => {
+                        ctx.publish("news.all", &()).await?;
+                    }
                     _ => {}
                 }
                 if work.left > 0 {
-                    let next = format!("agent-{}", (chance >> 16) % AGENTS);
                     let work = Work {
                         left: work.left - 1,
                     };
-                    ctx.tell(next, "work", &work).await?;
+                    ctx.tell(someone(chance >> 16), "work", &work).await?;
                 }
                 Ok(())
             }
 
+            #[on("look")]
+            async fn look(&mut self, ctx: &mut Context<Self>) -> u64 {
+                ctx.random()
+            }
+
             #[on("note")]
             async fn note(&self) {}
+
+            #[on("news.all")]
+            async fn news(&self) {}
         }
     };
+}
+
+/// One of the agents, the pool, or a child of one.
+fn someone(chance: u64) -> String {
+    let number = chance % AGENTS;
+    match chance >> 24 & 0xf {
+        0 => "pool".to_owned(),
+        1 => format!("agent-{}-child-0", number / PARENTS_EVERY * PARENTS_EVERY),
+        _ => format!("agent-{number}"),
+    }
 }
 
 trait Counts {
@@ -85,32 +128,53 @@ works!(Volatile);
 
 /// Runs the scenario on a thread of its own, and gives its trace.
 fn trace(seed: u64) -> Vec<String> {
+    let engine = FaultyEngine::new(MemoryEngine::new());
+    on_a_thread(scenario(seed, engine, &[]))
+}
+
+fn on_a_thread<F: Future>(scenario: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(async {
-        let kit = TestKit::builder().seed(seed).start().await;
-        for number in 0..AGENTS {
-            let id = format!("agent-{number}");
-            if number % 2 == 0 {
-                kit.spawn_as(id, Durable).await.unwrap();
-            } else {
-                kit.spawn_as(id, Volatile).await.unwrap();
-            }
+    runtime.block_on(scenario)
+}
+
+/// Agents of all kinds that work, crash and start again, on an engine that suffers from each of `faults` for a while.
+async fn scenario(seed: u64, engine: FaultyEngine, faults: &[Fault]) -> Vec<String> {
+    let builder = TestKit::builder().seed(seed).engine(engine.clone());
+    let kit = builder.start().await;
+    for number in 0..AGENTS {
+        let id = format!("agent-{number}");
+        let children = if number % PARENTS_EVERY == 0 { 2 } else { 0 };
+        if number % 2 == 0 {
+            kit.spawn_as(&id, Durable { children }).await.unwrap();
+        } else {
+            kit.spawn_as(&id, Volatile { children }).await.unwrap();
         }
-        for number in 0..ROOTS {
-            let agent = kit.agent(format!("agent-{}", number % AGENTS)).unwrap();
-            agent.tell("work", &Work { left: 12 }).await.unwrap();
-            if number % 100 == 0 {
-                kit.advance(Duration::from_millis(20)).await;
-                kit.crash(&agent);
-            }
+        if number % 50 < 2 {
+            kit.subscribe(&id, "news.*").unwrap();
         }
-        kit.advance(secs(120)).await;
-        kit.shutdown().await.unwrap();
-        kit.trace()
-    })
+    }
+    let make = || Durable { children: 0 };
+    kit.spawn_pool("pool", 3, make).await.unwrap();
+    for number in 0..ROOTS {
+        let agent = kit.agent(format!("agent-{}", number % AGENTS)).unwrap();
+        agent.tell("work", &Work { left: 12 }).await.unwrap();
+        if number % 100 == 0 {
+            kit.advance(Duration::from_millis(20)).await;
+            kit.crash(&agent);
+        }
+    }
+    for fault in faults {
+        kit.advance(secs(1)).await;
+        engine.suffer(*fault);
+        kit.advance(secs(1)).await;
+        engine.heal();
+    }
+    kit.advance(secs(120)).await;
+    kit.shutdown().await.unwrap();
+    kit.trace()
 }
 
 /// Not a test of its own: what the child process runs.
@@ -157,7 +221,17 @@ fn two_runs_of_one_seed_are_the_same_line_by_line() {
     let seed = 20_261_121;
     let first = trace(seed);
     assert!(first.len() > 10_000, "only {} lines", first.len());
-    for what in ["dispatch", "commit", "restart", "reply", "timer", "failure"] {
+    for what in [
+        "dispatch",
+        "commit",
+        "restart",
+        "reply look to agent-",
+        "timer",
+        "failure",
+        "dispatch 0 news.all",
+        "pool dispatch 2 work",
+        "child-0 dispatch",
+    ] {
         assert!(first.iter().any(|line| line.contains(what)), "no {what}");
     }
     assert_eq!(first_difference(&first, &trace(seed)), None, "seed {seed}");
@@ -170,6 +244,24 @@ fn two_runs_of_one_seed_are_the_same_line_by_line() {
 }
 
 #[test]
+fn two_runs_on_an_engine_that_fails_are_the_same_line_by_line() {
+    let seed = 20_261_122;
+    let faults = [
+        Fault::Errors,
+        Fault::Slow(Duration::from_millis(30)),
+        Fault::StoredThenError,
+        Fault::Reads,
+    ];
+    let run = || {
+        let engine = FaultyEngine::new(MemoryEngine::new());
+        on_a_thread(scenario(seed, engine, &faults))
+    };
+    let first = run();
+    assert!(first_difference(&first, &trace(seed)).is_some(), "it fails");
+    assert_eq!(first_difference(&first, &run()), None, "seed {seed}");
+}
+
+#[test]
 fn another_seed_gives_another_trace() {
     assert!(first_difference(&trace(1), &trace(2)).is_some());
 }
@@ -177,12 +269,8 @@ fn another_seed_gives_another_trace() {
 /// Two kits in turn on one engine, both with the same seed. Gives how much the agent had done after each, and what both
 /// traces say.
 fn restarted(seed: u64) -> (Vec<u64>, Vec<String>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let engine = mas::store::MemoryEngine::new();
+    on_a_thread(async {
+        let engine = MemoryEngine::new();
         let mut done = Vec::new();
         let mut lines = Vec::new();
         for _ in 0..2 {

@@ -210,3 +210,43 @@ async fn a_sibling_that_restarts_stops_its_own_children_first() {
         )
     }));
 }
+
+/// Three children, of which the later ones lean on the earlier.
+#[agent(strategy = "rest_for_one")]
+struct Tower {
+    log: Log,
+}
+
+#[agent]
+impl Tower {
+    #[on_start]
+    async fn starting(&mut self, ctx: &mut Context<Self>) -> Result<()> {
+        for name in ["ground", "middle", "top"] {
+            let log = Arc::clone(&self.log);
+            ctx.spawn_as(name, Relative { log, child: None }).await?;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_child_that_crashes_restarts_those_that_came_after_it() {
+    for (crashed, restarted) in [
+        ("ground", &["ground", "middle", "top"][..]),
+        ("middle", &["middle", "top"]),
+        ("top", &["top"]),
+    ] {
+        let kit = TestKit::start().await;
+        let log = Log::default();
+        let own = Arc::clone(&log);
+        kit.spawn(Tower { log: own }).await.unwrap();
+        log.lock().unwrap().clear();
+        let relative = RelativeRef::attach(kit.runtime(), crashed).unwrap();
+        kit.crash(&relative);
+        kit.advance(secs(10)).await;
+        let mut seen = log.lock().unwrap().clone();
+        seen.sort();
+        let want: Vec<_> = restarted.iter().map(|id| format!("{id} starts")).collect();
+        assert_eq!(seen, want, "{crashed} crashed");
+    }
+}

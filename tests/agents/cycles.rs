@@ -1,5 +1,8 @@
 //! Agents that wait for each other, and chains of messages that never end.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use mas::prelude::*;
 use mas::{AskError, SendError};
 
@@ -191,4 +194,133 @@ async fn a_deadline_is_inherited() {
     assert_eq!(relay.relay().await.unwrap(), 60);
     let error = kit.agent("relay-3").unwrap().ask::<u8>("left", &()).await;
     assert!(matches!(error, Err(AskError::Send(_))));
+}
+
+/// Waits, counts its runs, and passes on what it got.
+#[agent(durable)]
+struct Station {
+    runs: Arc<AtomicU32>,
+}
+
+#[agent]
+impl Station {
+    #[on("pass")]
+    async fn pass(&mut self, mut path: Vec<String>, ctx: &mut Context<Self>) -> Result<()> {
+        self.runs.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(secs(2)).await;
+        if !path.is_empty() {
+            let next = path.remove(0);
+            ctx.tell(next, "pass", &path).await?;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_chain_through_a_crashed_agent_keeps_its_count() {
+    let kit = TestKit::start().await;
+    let end = kit.probe("end").await.unwrap();
+    let runs: Arc<AtomicU32> = Arc::default();
+    let mut stations = Vec::new();
+    for id in ["one", "two", "three"] {
+        let runs = Arc::clone(&runs);
+        stations.push(kit.spawn_as(id, Station { runs }).await.unwrap());
+    }
+    let way = path(&["two", "three", "end"]);
+    stations[0].pass(way).tell().await.unwrap();
+    kit.advance(secs(3)).await;
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
+    kit.crash(&stations[1]);
+    end.arrives(1).await;
+    assert_eq!(runs.load(Ordering::SeqCst), 4, "one of them ran twice");
+    assert_eq!(end.with(|seen| seen[0].meta.hops), 3);
+}
+
+/// Sends as much as it may; its first run fails.
+#[agent(durable)]
+struct Spender {
+    runs: Arc<std::sync::Mutex<Vec<u32>>>,
+}
+
+#[agent]
+impl Spender {
+    #[on("split")]
+    async fn split(&mut self, ways: u32, ctx: &mut Context<Self>) -> Result<()> {
+        for _ in 1..ways {
+            ctx.tell("sink", "drop", &0_u32).await?;
+        }
+        ctx.tell(ctx.id(), "spend", &()).await?;
+        Ok(())
+    }
+
+    #[on("spend")]
+    async fn spend(&mut self, ctx: &mut Context<Self>) -> Result<()> {
+        let mut sent = 0;
+        while ctx.tell("sink", "take", &()).await.is_ok() {
+            sent += 1;
+        }
+        let mut runs = self.runs.lock().unwrap();
+        runs.push(sent);
+        if runs.len() == 1 {
+            return Err(Failure::retryable("once more").into());
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_durable_handler_that_runs_again_spends_its_budget_once() {
+    let kit = TestKit::start().await;
+    let sink = kit.probe("sink").await.unwrap();
+    let runs: Arc<std::sync::Mutex<Vec<u32>>> = Arc::default();
+    let own = Arc::clone(&runs);
+    let spender = kit.spawn(Spender { runs: own }).await.unwrap();
+    spender.split(100).await.unwrap();
+    kit.advance(secs(30)).await;
+    // 10 000, less the 100 that were sent, split among these.
+    assert_eq!(
+        *runs.lock().unwrap(),
+        [99, 99],
+        "a rerun has what the first had"
+    );
+    let taken = sink.with(|seen| seen.iter().filter(|e| e.message_type == "take").count());
+    assert_eq!(taken, 99, "and what the first sent is undone");
+}
+
+/// Asks back whoever is waiting for it.
+#[agent]
+struct Echo;
+
+#[agent]
+impl Echo {
+    #[on("chain")]
+    async fn chain(&mut self, path: Vec<String>, ctx: &mut Context<Self>) -> Result<String> {
+        tokio::time::sleep(secs(10)).await;
+        Ok(ctx.ask(&path[0], "chain", &Vec::<String>::new()).await?)
+    }
+}
+
+#[tokio::test]
+async fn a_waiter_that_crashed_is_in_no_circle() {
+    for crashes in [false, true] {
+        let kit = kit(&["a"]).await;
+        let echo = kit.spawn(Echo).await.unwrap();
+        let waiter = kit.agent("a").unwrap();
+        let asked = waiter.ask::<String>("chain", &path(&["echo", "a"]));
+        let asked = tokio::spawn(asked.into_future());
+        kit.advance(secs(5)).await;
+        if crashes {
+            kit.crash(&waiter);
+        }
+        let traced = |kit: &TestKit, what: &str| {
+            let trace = kit.trace();
+            trace.iter().filter(|line| line.contains(what)).count()
+        };
+        kit.advance(secs(10)).await;
+        assert!(asked.await.unwrap().is_err(), "crashes: {crashes}");
+        // The second dispatch of `a` is that of the ask back.
+        let asked_back = traced(&kit, "a dispatch 0 chain from echo");
+        assert_eq!(asked_back, usize::from(crashes));
+        echo.chain(path(&["a"])).await.unwrap();
+    }
 }

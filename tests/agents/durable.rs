@@ -9,6 +9,8 @@ use mas::store::MemoryEngine;
 use mas::testkit::{Fault, FaultyEngine};
 use mas::{AskError, FailureCode, SendError};
 
+use crate::process::process;
+
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Tally {
     done: Vec<u32>,
@@ -161,6 +163,14 @@ async fn a_poison_message_ends_in_the_dead_letters_and_not_the_agent() {
     let error = system.ledger.panic().await.unwrap_err();
     assert!(matches!(&error, AskError::Failed(f) if f.code == FailureCode::PANIC));
     assert_eq!(system.attempts(), 3);
+    let letters = system.kit.dead_letters().list(10).await.unwrap();
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    let letter = &letters[0];
+    assert_eq!(
+        (letter.message_type.as_str(), letter.attempts),
+        ("book.panic", 3)
+    );
+    assert!(letter.reason.contains("poison"), "{letter:?}");
     assert_eq!(system.ledger.book(1).await.unwrap(), 1, "it lives");
 }
 
@@ -183,25 +193,26 @@ async fn updates_of_a_shared_handler_happen_once_although_it_runs_again() {
     assert_eq!(system.ledger.total().await.unwrap(), [9]);
 }
 
-#[tokio::test]
-async fn what_was_accepted_survives_a_restart_of_the_process() {
+#[test]
+fn what_was_accepted_survives_the_end_of_its_process() {
     let engine = MemoryEngine::new();
-    let first = system(engine.clone(), 0).await;
-    first.ledger.slow(1).tell().await.unwrap();
-    for number in 2..=50 {
-        first.ledger.book(number).tell().await.unwrap();
-    }
-    // The engine stops with everything in flight, as a killed process would leave it.
-    let kept = engine.clone();
-    first.kit.shutdown().await.unwrap();
-    let second = system(kept, 0).await;
-    second.kit.advance(secs(60)).await;
-    let total = second.ledger.total().await.unwrap();
-    assert_eq!(total, (1..=50).collect::<Vec<_>>());
-    assert_eq!(
-        second.copy.total().await.unwrap(),
-        (2..=50).collect::<Vec<_>>()
-    );
+    process(async {
+        let first = system(engine.clone(), 0).await;
+        first.ledger.slow(1).tell().await.unwrap();
+        for number in 2..=50 {
+            first.ledger.book(number).tell().await.unwrap();
+        }
+        first.kit.advance(Duration::from_millis(500)).await;
+        assert_eq!(first.attempts(), 1, "one in hand, the others wait");
+    });
+    process(async {
+        let second = system(engine, 0).await;
+        second.kit.advance(secs(60)).await;
+        let total = second.ledger.total().await.unwrap();
+        assert_eq!(total, (1..=50).collect::<Vec<_>>());
+        let copied = second.copy.total().await.unwrap();
+        assert_eq!(copied, (2..=50).collect::<Vec<_>>());
+    });
 }
 
 #[tokio::test]
@@ -268,12 +279,32 @@ async fn engine_faults_give_errors_and_service_resumes() {
         let system = system(engine.clone(), 0).await;
         system.ledger.book(1).await.unwrap();
         engine.suffer(fault);
+        let before = system.kit.now();
         let error = system.ledger.book(2).tell().await.unwrap_err();
         assert!(matches!(error, SendError::Commit(_)), "{error:?}");
+        assert_eq!(system.kit.now(), before, "it is told at once");
         engine.heal();
         assert_eq!(system.ledger.book(3).await.unwrap(), 2);
         assert_eq!(system.ledger.total().await.unwrap(), [1, 3]);
     }
+}
+
+#[tokio::test]
+async fn a_slow_engine_holds_its_senders_and_nothing_is_lost() {
+    let engine = FaultyEngine::new(MemoryEngine::new());
+    let system = system(engine.clone(), 0).await;
+    engine.suffer(Fault::Slow(secs(3)));
+    let before = system.kit.now();
+    system.ledger.book(1).tell().await.unwrap();
+    let took = system.kit.now().since(before);
+    assert!(took >= secs(3), "{took:?}: until it is durable");
+    let impatient = system.ledger.book(2).tell().timeout(secs(1));
+    let error = impatient.await.unwrap_err();
+    assert!(matches!(error, SendError::Expired), "{error:?}");
+    engine.heal();
+    system.kit.advance(secs(10)).await;
+    assert_eq!(system.ledger.total().await.unwrap(), [1, 2]);
+    assert_eq!(system.copy.total().await.unwrap(), [1, 2]);
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
 //! Senders that are faster than their receivers.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use mas::prelude::*;
-use mas::{Moment, SendError};
+use mas::{AgentRef, Moment, Priority, SendError};
 
 #[agent(id = "slow", mailbox = 16)]
 struct Slow;
@@ -31,7 +34,7 @@ impl Slow {
 }
 
 #[tokio::test]
-async fn a_fast_sender_waits_and_nothing_is_reordered() {
+async fn a_fast_sender_waits_for_room() {
     let kit = TestKit::start().await;
     let log = kit.probe("log").await.unwrap();
     let slow = kit.spawn(Slow).await.unwrap();
@@ -46,12 +49,85 @@ async fn a_fast_sender_waits_and_nothing_is_reordered() {
     assert!(sent - taken <= 16 + 64 + 1, "{sent} sent, {taken} taken");
     assert!(taken > 4_000, "only {taken} in a minute");
     log.arrives(sent as usize).await;
-    let order: Vec<u64> = log.with(|seen| {
-        seen.iter()
-            .map(|envelope| envelope.payload.decode().unwrap())
-            .collect()
-    });
-    assert_eq!(order, (0..sent).collect::<Vec<_>>());
+}
+
+/// Who sent it, which of the sender's priorities it has, and which of these it is.
+type Numbered = (u8, Priority, u32);
+type Seen = Arc<Mutex<Vec<Numbered>>>;
+
+#[agent(mailbox = 16)]
+struct Volatile {
+    seen: Seen,
+}
+
+#[agent(mailbox = 16, durable)]
+struct Durable {
+    seen: Seen,
+}
+
+macro_rules! sees {
+    ($agent:ident) => {
+        #[agent]
+        impl $agent {
+            #[on("see")]
+            async fn see(&mut self, numbered: Numbered) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                self.seen.lock().unwrap().push(numbered);
+            }
+        }
+    };
+}
+sees!(Volatile);
+sees!(Durable);
+
+/// Several senders, each with messages of all priorities, send faster than the agent handles, for a minute. Gives how many
+/// each has sent of each.
+async fn flood(kit: &TestKit, agent: &AgentRef) -> BTreeMap<(u8, Priority), u32> {
+    let mut senders = Vec::new();
+    for (sender, priority) in (0..3).flat_map(|s| Priority::ALL.map(|p| (s, p))) {
+        let (agent, end) = (agent.clone(), secs(60));
+        senders.push(async move {
+            let mut sent = 0;
+            let before = tokio::time::Instant::now();
+            while before.elapsed() < end {
+                let numbered: Numbered = (sender, priority, sent);
+                agent
+                    .tell("see", &numbered)
+                    .priority(priority)
+                    .await
+                    .unwrap();
+                sent += 1;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            ((sender, priority), sent)
+        });
+    }
+    let sent = join_all(senders).await.into_iter().collect();
+    kit.advance(secs(60)).await;
+    sent
+}
+
+#[tokio::test]
+async fn nothing_of_one_sender_and_priority_is_reordered_in_a_flood() {
+    for durable in [false, true] {
+        let kit = TestKit::start().await;
+        let seen = Seen::default();
+        let own = Arc::clone(&seen);
+        let agent = match durable {
+            true => kit.spawn(Durable { seen: own }).await.unwrap().untyped(),
+            false => kit.spawn(Volatile { seen: own }).await.unwrap().untyped(),
+        };
+        let sent = flood(&kit, &agent).await;
+        let mut next: BTreeMap<(u8, Priority), u32> = BTreeMap::new();
+        for &(sender, priority, number) in seen.lock().unwrap().iter() {
+            let want = next.entry((sender, priority)).or_default();
+            assert_eq!(number, *want, "{sender} {priority:?}, durable: {durable}");
+            *want += 1;
+        }
+        assert_eq!(next, sent, "durable: {durable}");
+        let all: u32 = sent.values().sum();
+        assert!(all > 5_000, "only {all} sent");
+    }
 }
 
 #[tokio::test]

@@ -111,18 +111,6 @@ async fn a_pool_of_none_is_refused() {
     );
 }
 
-#[tokio::test]
-async fn one_crashed_instance_does_not_hold_the_others() {
-    let kit = TestKit::start().await;
-    let pool = kit
-        .spawn_pool("pool", 2, || Worker { number: 1 })
-        .await
-        .unwrap();
-    kit.crash(&pool);
-    let answers = join_all((0..4).map(|_| pool.work())).await;
-    assert!(answers.into_iter().all(|answer| answer.is_ok()));
-}
-
 /// Some of its work takes long.
 #[agent(id = "uneven", durable)]
 struct Uneven;

@@ -7,7 +7,11 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream;
 use mas::prelude::*;
+use mas::store::MemoryEngine;
+use mas::testkit::{Fault, FaultyEngine};
 use mas::{AskError, SendError};
+
+use crate::process::process;
 
 #[agent(id = "counter", timeout = "5s")]
 struct Counter {
@@ -228,4 +232,41 @@ async fn a_killed_durable_stream_is_not_streamed_twice() {
     assert_eq!(rest.len(), 1, "{rest:?}");
     assert!(rest[0].is_err());
     assert_eq!(counter.times().await.unwrap(), 0);
+}
+
+#[test]
+fn a_durable_stream_that_its_process_cut_off_is_run_again_for_nobody() {
+    let engine = MemoryEngine::new();
+    process(async {
+        let kit = TestKit::builder().engine(engine.clone()).start().await;
+        let runs = Arc::default();
+        let counter = kit.spawn(DurableCounter { runs }).await.unwrap();
+        let mut items = counter.count_slowly(20).await.unwrap();
+        items.next().await.unwrap().unwrap();
+    });
+    process(async {
+        let kit = TestKit::builder().engine(engine).start().await;
+        let runs = Arc::default();
+        let counter = kit.spawn(DurableCounter { runs }).await.unwrap();
+        kit.advance(secs(60)).await;
+        assert_eq!(counter.times().await.unwrap(), 1, "its effects happen once");
+    });
+}
+
+#[tokio::test]
+async fn a_durable_stream_whose_commit_fails_repeats_no_item_and_settles_later() {
+    let engine = FaultyEngine::new(MemoryEngine::new());
+    let kit = TestKit::builder().engine(engine.clone()).start().await;
+    let runs = Arc::default();
+    let counter = kit.spawn(DurableCounter { runs }).await.unwrap();
+    let mut items = counter.count_slowly(3).await.unwrap();
+    items.next().await.unwrap().unwrap();
+    engine.suffer(Fault::Errors);
+    kit.advance(secs(10)).await;
+    engine.heal();
+    let rest: Vec<_> = items.collect().await;
+    assert_eq!(rest.len(), 3, "{rest:?}");
+    assert!(rest[2].is_err(), "{rest:?}");
+    kit.advance(secs(60)).await;
+    assert_eq!(counter.times().await.unwrap(), 1, "its effects happen once");
 }

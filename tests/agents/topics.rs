@@ -1,8 +1,12 @@
 //! Publish and subscribe.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use mas::prelude::*;
+use mas::store::MemoryEngine;
+
+use crate::process::process;
 
 #[agent]
 struct Reader;
@@ -153,5 +157,113 @@ async fn what_is_published_is_encoded_once() {
     assert_eq!(counted.0.load(Ordering::Relaxed), 1);
     for probe in probes {
         assert_eq!(probe.next::<String>("news").await.unwrap(), "text");
+    }
+}
+
+#[tokio::test]
+async fn a_subscriber_that_crashes_stays_subscribed() {
+    let kit = TestKit::start().await;
+    let log = kit.probe("log").await.unwrap();
+    let reader = kit.spawn(Reader).await.unwrap();
+    reader.follow("news.*".into()).await.unwrap();
+    kit.crash(&reader);
+    assert_eq!(kit.publish("news.local", "rain").await.unwrap(), 1);
+    let line: String = log.next("read").await.unwrap();
+    assert_eq!(line, "reader news.local rain");
+}
+
+/// Fails or hangs after it has published, the first time.
+#[agent(durable)]
+struct DurablePress {
+    runs: Arc<AtomicU32>,
+}
+
+#[agent]
+impl DurablePress {
+    #[on("print.then.fail")]
+    async fn print_then_fail(&mut self, text: String, ctx: &mut Context<Self>) -> Result<()> {
+        ctx.publish("news.local", &text).await?;
+        if self.runs.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Err(Failure::retryable("out of paper").into());
+        }
+        Ok(())
+    }
+
+    #[on("print.then.hang")]
+    async fn print_then_hang(&mut self, text: String, ctx: &mut Context<Self>) -> Result<()> {
+        ctx.publish("news.local", &text).await?;
+        if self.runs.fetch_add(1, Ordering::SeqCst) == 0 {
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_durable_publisher_that_runs_again_publishes_once() {
+    for hangs in [false, true] {
+        let kit = TestKit::start().await;
+        let reader = kit.probe("reader").await.unwrap();
+        kit.subscribe("reader", "news.*").unwrap();
+        let runs: Arc<AtomicU32> = Arc::default();
+        let own = Arc::clone(&runs);
+        let press = kit.spawn(DurablePress { runs: own }).await.unwrap();
+        let printed = match hangs {
+            true => press.print_then_hang("rain".into()),
+            false => press.print_then_fail("rain".into()),
+        };
+        let printed = tokio::spawn(printed.into_future());
+        kit.advance(secs(1)).await;
+        if hangs {
+            kit.crash(&press);
+        }
+        printed.await.unwrap().unwrap();
+        kit.advance(secs(10)).await;
+        assert_eq!(runs.load(Ordering::SeqCst), 2, "hangs: {hangs}");
+        assert_eq!(reader.count(), 1, "hangs: {hangs}");
+    }
+}
+
+/// Subscribes on each start, or when it is told to.
+#[agent(durable)]
+struct Subscriber {
+    on_start: bool,
+}
+
+#[agent]
+impl Subscriber {
+    #[on_start]
+    async fn starting(&mut self, ctx: &mut Context<Self>) -> Result<()> {
+        if self.on_start {
+            ctx.subscribe("news.*").await?;
+        }
+        Ok(())
+    }
+
+    #[on("follow")]
+    async fn follow(&mut self, ctx: &mut Context<Self>) -> Result<()> {
+        ctx.subscribe("news.*").await
+    }
+
+    #[on("news.local")]
+    async fn news(&mut self, _text: String) {}
+}
+
+#[test]
+fn a_subscription_ends_with_its_process_unless_on_start_makes_it() {
+    for on_start in [false, true] {
+        let engine = MemoryEngine::new();
+        process(async {
+            let kit = TestKit::builder().engine(engine.clone()).start().await;
+            let subscriber = kit.spawn(Subscriber { on_start }).await.unwrap();
+            subscriber.follow().await.unwrap();
+            assert_eq!(kit.publish("news.local", "rain").await.unwrap(), 1);
+        });
+        process(async {
+            let kit = TestKit::builder().engine(engine).start().await;
+            kit.spawn(Subscriber { on_start }).await.unwrap();
+            let subscribers = kit.publish("news.local", "rain").await.unwrap();
+            assert_eq!(subscribers, usize::from(on_start));
+        });
     }
 }

@@ -228,7 +228,8 @@ impl<A> Context<A> {
     }
 
     /// Sends a message and waits for its one reply. In a durable handler, too, it leaves at once; a second attempt of the
-    /// handler asks under the same id, and gets the reply that was kept.
+    /// handler asks under the same id, and gets the reply that was kept: for ten minutes, and that of an agent that is not
+    /// durable as long as the process lasts. A failure that may pass of such an agent is not kept: it is asked anew.
     ///
     /// # Errors
     /// [`AskError`](super::AskError) when awaited.
@@ -369,7 +370,7 @@ impl<A> Context<A> {
     }
 
     /// Tells this agent when `agent` ends, by a message of type [`ENDED`](super::ENDED) with an [`Ended`](super::Ended):
-    /// at once if it does not run now.
+    /// at once if it does not run now. A watch outlives a restart of this agent, not one of the process.
     ///
     /// # Errors
     /// When `agent` is no id, or this agent watches too many.
@@ -384,6 +385,8 @@ impl<A> Context<A> {
 
     /// Gets every message that is published under a topic of this pattern. `*` stands for one word, `**` at the end for
     /// one or more: `news.*` takes `news.sport`, `news.**` also `news.sport.chess`. The topic is the message type.
+    ///
+    /// A subscription outlives a restart of the agent, not one of the process: `#[on_start]` is the place for it.
     ///
     /// # Errors
     /// When the pattern is empty or malformed, or there are too many.
@@ -427,7 +430,7 @@ impl<A> Context<A> {
     /// Sends this agent a message after a while. A durable agent's timer survives a restart of the process.
     ///
     /// # Errors
-    /// When the message type is none, the payload can't be encoded, or there are too many timers.
+    /// When the message type is none, the payload can't be encoded or is too large, or there are too many timers.
     pub fn schedule<P: Serialize + ?Sized>(
         &self,
         after: Duration,

@@ -195,6 +195,14 @@ pub enum SpawnError {
         /// What is wrong with the declaration.
         reason: String,
     },
+    /// The agent that spawns it as its child has ended meanwhile.
+    #[error("`{id}` can't be a child of `{parent}`, which has ended")]
+    ParentEnded {
+        /// The id asked for.
+        id: AgentId,
+        /// Whose child it would have been.
+        parent: AgentId,
+    },
     /// A pool of no instances.
     #[error("a pool of `{id}` takes 1 to {instances_max} instances: {instances} were asked for")]
     PoolSize {

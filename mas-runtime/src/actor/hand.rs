@@ -77,7 +77,7 @@ impl InHand {
         answer: Answer,
     ) {
         if let (Some(window), Some(claim)) = (self.window(), &self.claim) {
-            trace_answer(instance, cause, &answer);
+            trace_answer(instance, cause, &answer, cause.expects_reply);
             window.answer(claim.id, answer);
         } else if let Some(asker) = self.asker.take() {
             tell(instance, cause, asker, answer);
@@ -92,15 +92,17 @@ impl InHand {
 
 /// Tells the asker of a message of an agent without an inbox.
 pub(crate) fn tell<A: Agent>(instance: &Instance<A>, cause: &Cause, asker: Asker, answer: Answer) {
-    trace_answer(instance, cause, &answer);
+    let heard = asker.wants_reply() || asker.wants_stream();
+    trace_answer(instance, cause, &answer, heard);
     if !asker.answer(answer) {
         instance.host.core().late_reply(&instance.port.id);
     }
 }
 
-fn trace_answer<A: Agent>(instance: &Instance<A>, cause: &Cause, answer: &Answer) {
+/// Traces a failure, and a reply that somebody waits for.
+fn trace_answer<A: Agent>(instance: &Instance<A>, cause: &Cause, answer: &Answer, heard: bool) {
     let core = instance.host.core();
-    if core.trace.get().is_some() {
+    if core.trace.get().is_some() && (heard || answer.is_err()) {
         let what = if answer.is_ok() { "reply" } else { "failure" };
         core.trace(
             &instance.port.id,
@@ -126,6 +128,7 @@ impl Drop for InHand {
         let mut why = Failure::new(FailureCode::PANIC, "the agent ended while it handled this");
         if turn.has_streamed() {
             why = why.lasting();
+            window.answer(claim.id, Err(why.clone()));
         }
         let port = Arc::clone(&self.port);
         let commits = turn.close().map(|book| book.commits);

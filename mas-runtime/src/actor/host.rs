@@ -178,6 +178,10 @@ pub(crate) trait Trace: Send + Sync + 'static {
 
 /// Sees every message before it goes into a mailbox, and may lose it: the test kit's faults.
 pub(crate) trait Intercept: Send + Sync + 'static {
+    /// Whether nothing gets from the one to the other now.
+    fn parts(&self, sender: &AgentId, target: &AgentId) -> bool;
+
+    /// The message, unless it is lost.
     fn pass(&self, target: &AgentId, delivery: Delivery) -> Option<Delivery>;
 }
 

@@ -657,3 +657,27 @@ impl fmt::Debug for Window {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Clock, Entropy, SystemClock};
+
+    #[test]
+    fn one_id_more_than_the_limit_puts_the_oldest_out() {
+        let clock = SystemClock::new();
+        let entropy = Entropy::seeded(1);
+        let mut seen = Seen::default();
+        let mut ids = Vec::new();
+        for number in 0..DEDUP_ENTRIES_MAX {
+            let id = MessageId::new(clock.unix(), &entropy);
+            assert!(seen.expired(0).is_empty(), "{number} are not too many");
+            seen.insert(id, 1_000 + number as u64);
+            ids.push(id);
+        }
+        assert_eq!(seen.expired(0), ids[..1], "one more takes its place");
+        assert_eq!(seen.expired(1_001), ids[1..2], "too old");
+        assert!(!seen.ids.contains_key(&ids[1]));
+        assert!(seen.ids.contains_key(&ids[2]));
+    }
+}

@@ -40,6 +40,8 @@ pub(crate) struct Instance<A: Agent> {
     seat: Mutex<SeatState<A>>,
     vacated: Notify,
     actor: Mutex<Option<ActorHandle>>,
+    /// Tells an actor that is starting, which can't be told in any other way.
+    killed: Notify,
     crash: Mutex<Option<LastCrash>>,
     starts: AtomicU32,
 }
@@ -99,6 +101,7 @@ impl<A: Agent> Instance<A> {
             seat: Mutex::new(SeatState::New),
             vacated: Notify::new(),
             actor: Mutex::new(None),
+            killed: Notify::new(),
             crash: Mutex::new(None),
             starts: AtomicU32::new(0),
         })
@@ -147,6 +150,25 @@ impl<A: Agent> Instance<A> {
 
     pub(crate) fn new_context(&self, turn: Turn) -> Context<A> {
         Context::new(turn, Arc::clone(&self.cell), self.port.window.clone())
+    }
+
+    /// Takes the seat and runs `#[on_start]`, unless it is killed meanwhile.
+    pub(crate) async fn begin(self: Arc<Self>) -> Result<Seated<A>, Failure> {
+        let instance = Arc::clone(&self);
+        let mut killed = pin!(instance.killed.notified());
+        // From now on: nobody polls it before the start waits for something.
+        killed.as_mut().enable();
+        let start = async {
+            let mut seated = self.sit().await?;
+            seated.start().await?;
+            Ok(seated)
+        };
+        tokio::select! {
+            biased;
+            // Losing the start is safe: its seat is left to the next, as after a crash.
+            () = killed => Err(Failure::retryable("it was killed while it started")),
+            started = start => started,
+        }
     }
 
     /// Takes the seat once the actor before has left it, with a fresh agent where there is a factory.
@@ -363,6 +385,7 @@ impl<A: Agent> Member for Instance<A> {
     }
 
     fn kill(&self) {
+        self.killed.notify_waiters();
         if let Some(actor) = &*lock(&self.actor) {
             actor.kill();
         }

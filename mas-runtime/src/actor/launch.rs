@@ -244,6 +244,16 @@ fn check(declaration: &Declaration) -> Result<(), String> {
             "`{id}` declares metadata of more than {METADATA_BYTES_MAX} bytes"
         ));
     }
+    if declaration.max_attempts == 0 {
+        return Err(format!(
+            "`{id}` declares no attempt: `max_attempts` is at least 1"
+        ));
+    }
+    if declaration.timeout.is_zero() {
+        return Err(format!(
+            "`{id}` declares no time: `timeout` is longer than zero"
+        ));
+    }
     for (what, declared, max) in [
         ("mailbox", declaration.mailbox, MAILBOX_MAX),
         ("concurrency", declaration.concurrency, CONCURRENCY_MAX),
@@ -286,18 +296,38 @@ pub(crate) fn furnish(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    fn name(number: usize) -> &'static str {
+        format!("capability-{number}").leak()
+    }
+
+    fn long(bytes: usize) -> &'static str {
+        "x".repeat(bytes).leak()
+    }
 
     #[test]
     fn a_declaration_by_hand_keeps_to_the_limits() {
         let declared = || Declaration::new("worker");
         for good in [
             declared(),
+            declared().max_attempts(1),
+            declared().timeout(Duration::from_nanos(1)),
+            (0..CAPABILITIES_MAX).fold(declared(), |all, n| all.capability(name(n))),
+            declared().metadata(long(METADATA_BYTES_MAX), long(METADATA_BYTES_MAX)),
             declared().mailbox(MAILBOX_MAX),
             declared().concurrency(CONCURRENCY_MAX),
         ] {
             assert_eq!(check(&good), Ok(()));
         }
         for bad in [
+            declared().max_attempts(0),
+            declared().timeout(Duration::ZERO),
+            declared().capability(""),
+            declared().capability("nlp").capability("nlp"),
+            (0..=CAPABILITIES_MAX).fold(declared(), |all, n| all.capability(name(n))),
+            declared().metadata(long(METADATA_BYTES_MAX + 1), ""),
+            declared().metadata("", long(METADATA_BYTES_MAX + 1)),
             declared().mailbox(0),
             declared().mailbox(MAILBOX_MAX + 1),
             declared().concurrency(0),

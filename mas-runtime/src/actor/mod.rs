@@ -88,7 +88,7 @@ pub use timers::TimerHandle;
 pub(crate) use agent::{HandlerTable, Route};
 #[cfg(any(test, feature = "testkit"))]
 pub(crate) use alone::{Seat, alone};
-pub(crate) use delivery::Delivery;
+pub(crate) use delivery::{Asker, Delivery};
 pub(crate) use failures::records as failure_records;
 pub(crate) use host::{Boxed, Core, DeadLetter, Host, Intercept, Options, Planned, Sending, Trace};
 pub(crate) use inbox::{Claim, Window};

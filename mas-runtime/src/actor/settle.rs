@@ -178,7 +178,7 @@ async fn succeed<A: Agent>(
         match instance.cell.publish(&draft) {
             Ok(None) => {}
             Ok(Some(op)) => batch.push(op),
-            Err(PublishError::Moved) => return conflict(instance, hand, &turn.cause, route),
+            Err(PublishError::Moved) => return conflict(instance, hand, turn, route),
             Err(PublishError::Codec(error)) => {
                 let text = format!("the state can't be kept: {error}");
                 let failure = Failure::new(FailureCode::STORE, text).lasting();
@@ -241,7 +241,7 @@ async fn undone<A: Agent>(
 ) -> Settled {
     instance.cell.invalidate();
     match error {
-        CommitError::Conflict { .. } => return conflict(instance, hand, &turn.cause, route),
+        CommitError::Conflict { .. } => return conflict(instance, hand, turn, route),
         CommitError::Gone { .. } => already_settled(instance, hand).await,
         CommitError::TooLarge { .. } | CommitError::Misuse { .. } => {
             // It would be the same the next time.
@@ -255,10 +255,18 @@ async fn undone<A: Agent>(
             {
                 window.doubt(claim.id);
             }
-            not_committed(instance, hand, &turn.cause, error);
+            not_committed(instance, hand, turn, error);
         }
     }
     Settled::Done
+}
+
+/// Whoever has items of a streamed reply would get them once more from another attempt: it hears now that its stream is cut
+/// off, and the attempt streams to nobody.
+fn cut_off(hand: &InHand, turn: &Turn, failure: &Failure) {
+    if let (true, Some(window), Some(claim)) = (turn.has_streamed(), hand.window(), hand.claim()) {
+        window.answer(claim.id, Err(failure.clone()));
+    }
 }
 
 /// Somebody else settled the message, or an earlier commit of this one did after all: what was kept is the answer.
@@ -289,7 +297,7 @@ async fn succeed_volatile<A: Agent>(
         trace_commit(instance, &batch);
         if let Err(error) = instance.host.core().engine.commit(batch).await {
             instance.cell.invalidate();
-            not_committed(instance, hand, &turn.cause, &error);
+            not_committed(instance, hand, turn, &error);
             return Settled::Done;
         }
     }
@@ -335,16 +343,17 @@ fn timer_op(agent: &AgentId, change: &TimerChange) -> Op {
 fn conflict<A: Agent>(
     instance: &Instance<A>,
     hand: &mut InHand,
-    cause: &Cause,
+    turn: &Turn,
     route: Route,
 ) -> Settled {
     let core = instance.host.core();
+    let failure = Failure::new(
+        FailureCode::CONFLICT,
+        "another instance moved the state meanwhile",
+    );
+    cut_off(hand, turn, &failure);
     let Some(mut claim) = hand.over() else {
-        let failure = Failure::new(
-            FailureCode::CONFLICT,
-            "another instance moved the state meanwhile",
-        );
-        hand.answer(instance, cause, Err(failure));
+        hand.answer(instance, &turn.cause, Err(failure));
         return Settled::Done;
     };
     claim.conflicts += 1;
@@ -374,19 +383,16 @@ fn envelope_of(
 fn not_committed<A: Agent>(
     instance: &Instance<A>,
     hand: &mut InHand,
-    cause: &Cause,
+    turn: &Turn,
     error: &CommitError,
 ) {
     let text = format!("what the handler did was not kept: {error}");
     instance.host.core().event(EventKind::EngineFailed {
         reason: text.clone(),
     });
-    engine_failed(
-        instance,
-        hand,
-        cause,
-        Failure::new(FailureCode::STORE, text),
-    );
+    let failure = Failure::new(FailureCode::STORE, text);
+    cut_off(hand, turn, &failure);
+    engine_failed(instance, hand, &turn.cause, failure);
 }
 
 /// The engine failed, not the message: a durable one waits and is tried again, without an attempt being counted.
@@ -407,6 +413,7 @@ pub(crate) fn engine_failed<A: Agent>(
 
 /// The handler failed.
 async fn fail<A: Agent>(instance: &Instance<A>, hand: &mut InHand, turn: &Turn, failure: Failure) {
+    cut_off(hand, turn, &failure);
     let (Some(window), Some(claim)) = (hand.window().cloned(), hand.over()) else {
         warn_if_unheard(instance, &turn.cause, &failure);
         hand.answer(instance, &turn.cause, Err(failure));

@@ -84,8 +84,7 @@ impl<A: Agent> Actor for Shell<A> {
     ) -> Result<Seated<A>, ActorProcessingErr> {
         let member: Arc<dyn Member> = Arc::clone(&instance) as _;
         let mailbox = Arc::clone(&instance.mailbox);
-        let mut seated = instance.sit().await?;
-        seated.start().await?;
+        let seated = instance.begin().await?;
         self.supervisor.sits(number(&myself), member);
         mailbox.attach(Arc::new(Doorbell(myself)));
         Ok(seated)

@@ -316,6 +316,10 @@ impl Supervisor {
         Arc::clone(member).finish().await;
         let last = self.is_last(member);
         if last {
+            // Those that its `#[on_stop]` has spawned.
+            self.stop_children(&port.id).await;
+        }
+        if last {
             port.set_end(reason.clone());
         }
         let left = slot_of(member).mailbox.close();
@@ -410,6 +414,9 @@ impl Supervisor {
             && let Some(own) = state.children.get_mut(parent)
         {
             own.retain(|id| *id != port.id);
+            if own.is_empty() {
+                state.children.remove(parent);
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use super::host::{DeadLetter, Host, Sending};
 use super::send::{Draft, Handle};
 use super::turn::{TimerChange, Turn};
 use crate::model::limits::TIMERS_MAX;
-use crate::model::{AgentId, Codec, Error, MessageType, Payload, Result};
+use crate::model::{AgentId, Codec, Error, MessageType, Payload, PayloadError, Result};
 use crate::store::{Batch, Op, StoreError};
 
 /// The timers of one agent id.
@@ -326,9 +326,14 @@ pub(crate) fn start<P: Serialize + ?Sized>(
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
     let start = turn.starts.then(|| turn.start_timer(&message_type));
     let before = start.and_then(|ordinal| timers.started(&message_type, ordinal));
+    let payload = Codec::MessagePack.encode(payload)?;
+    let (bytes, bytes_max) = (payload.len(), core.options.payload_bytes_max);
+    if bytes > bytes_max {
+        return Err(PayloadError::TooLarge { bytes, bytes_max }.into());
+    }
     let record = Codec::MessagePack.encode(&Record {
         message_type,
-        payload: Codec::MessagePack.encode(payload)?,
+        payload,
         period_ms: period.map(millis),
         start,
     })?;

@@ -54,6 +54,13 @@ pub const DEDUP_ENTRIES_MAX: usize = 65_536;
 /// How long a durable agent remembers an id, and the reply to it.
 pub const DEDUP_AGE_MAX: Duration = Duration::from_secs(600);
 
+/// Replies that one runtime keeps for asks that durable handlers repeat of agents without an inbox: as many as one durable
+/// agent remembers. The oldest go first.
+pub const REPEATS_ENTRIES_MAX: usize = DEDUP_ENTRIES_MAX;
+
+/// Bytes of these replies: 64 of the largest payloads.
+pub const REPEATS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Live timers of one agent id.
 pub const TIMERS_MAX: usize = 10_000;
 

@@ -1,6 +1,6 @@
 //! Where a runtime keeps things, its clock and its bounds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -166,10 +166,12 @@ impl Builder {
             topics: super::Topics::default(),
             letters: super::Letters::default(),
             outboxes: super::Outboxes::default(),
-            watches: Mutex::new(BTreeMap::new()),
+            repeats: super::Repeats::default(),
+            watches: Mutex::default(),
             heartbeat: self.heartbeat,
             lease: self.lease,
             stop_heartbeat: Notify::new(),
+            closed: tokio::sync::watch::Sender::new(None),
         });
         if let Some((trace, intercept)) = self.watch {
             let _ = inner.core.trace.set(trace);

@@ -239,7 +239,9 @@ impl DeadLetters {
             (Some(window), Ok(_)) => window.stored(),
             (Some(window), Err(error)) => {
                 window.give_room_back();
-                if !error.may_be_stored() {
+                if error.may_be_stored() {
+                    window.missed();
+                } else {
                     window.remembered(entry.id);
                 }
             }

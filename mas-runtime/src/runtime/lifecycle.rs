@@ -1,20 +1,20 @@
 //! How agents come and go: spawn, stop, remove, watch, heartbeats, and the end of the runtime.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use super::watches::Watches;
 use super::{Inner, registry};
 use crate::actor::{
     AgentStatus, Draft, ENDED, EndReason, Ended, EventKind, Handle, HandlerTable, Host, Launch,
     Port, Sending, SpawnError, furnish,
 };
-use crate::model::limits::WATCHES_MAX;
 use crate::model::{AgentId, Codec, Error, Result};
-use crate::store::{Batch, Op};
+use crate::store::{Batch, Op, StoreError};
 
 impl Inner {
     /// Starts an agent. The work is a task of the runtime's, so that a caller who goes away leaves nothing half done.
@@ -50,6 +50,7 @@ impl Inner {
             return Err(SpawnError::ShutDown);
         }
         let id = launch.id()?;
+        self.check_parent(&id, parent.as_ref())?;
         let host: Arc<dyn Host> = Arc::clone(self) as _;
         let declaration = launch.declaration().clone();
         let (window, timers) = furnish(&id, &declaration, &host);
@@ -76,12 +77,23 @@ impl Inner {
         Ok(port)
     }
 
+    /// A child has nobody who would stop it once its parent has ended.
+    fn check_parent(&self, id: &AgentId, parent: Option<&AgentId>) -> Result<(), SpawnError> {
+        let Some(parent) = parent else {
+            return Ok(());
+        };
+        match self.port(parent) {
+            Some(port) if !port.has_ended() => Ok(()),
+            _ => Err(SpawnError::ParentEnded {
+                id: id.clone(),
+                parent: parent.clone(),
+            }),
+        }
+    }
+
     /// The handler table of an agent's type.
     fn table(&self, launch: &dyn Launch) -> Arc<HandlerTable> {
-        let mut tables = self
-            .tables
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         let table = tables
             .entry(launch.agent_type())
             .or_insert_with(|| Arc::new(launch.table()));
@@ -114,11 +126,10 @@ impl Inner {
         started: Result<(), SpawnError>,
     ) -> Result<Arc<Port>, SpawnError> {
         let started = started.and_then(|()| {
-            if self.is_open() {
-                Ok(())
-            } else {
-                Err(SpawnError::ShutDown)
+            if !self.is_open() {
+                return Err(SpawnError::ShutDown);
             }
+            self.check_parent(&port.id, port.parent.as_ref())
         });
         match started {
             Ok(()) => {
@@ -177,13 +188,7 @@ impl Inner {
         }
         self.registry.remove(port);
         self.topics.remove(&port.id);
-        let watchers = {
-            let mut watches = self.watches();
-            for own in watches.values_mut() {
-                own.remove(&port.id);
-            }
-            watches.remove(&port.id).unwrap_or_default()
-        };
+        let watchers = self.watches().ended(&port.id);
         for watcher in watchers {
             self.tell_ended(&watcher, &port.id, Some(reason));
         }
@@ -201,19 +206,9 @@ impl Inner {
             self.tell_ended(watcher, watched, None);
             return Ok(());
         }
-        let mut watches = self.watches();
-        let held = watches.values().filter(|own| own.contains(watcher)).count();
-        if held >= WATCHES_MAX {
-            let text = format!("`{watcher}` watches {WATCHES_MAX} agents: that is the limit");
-            return Err(Error::msg(text));
-        }
-        watches
-            .entry(watched.clone())
-            .or_default()
-            .insert(watcher.clone());
-        drop(watches);
-        // It may have ended between the look and the note.
-        if self.port(watched).is_none() && self.watches().remove(watched).is_some() {
+        self.watches().add(watcher, watched)?;
+        // It may have ended between the look and the note. Whoever takes a note out tells its watcher.
+        if self.port(watched).is_none() && self.watches().take(watcher, watched) {
             self.tell_ended(watcher, watched, None);
         }
         Ok(())
@@ -273,17 +268,25 @@ impl Inner {
         }
     }
 
-    /// Ends the runtime, in a task of its own.
+    /// Ends the runtime, in a task of its own. All who ask for it wait for the one end, and hear the same of it.
     pub(super) async fn shut_down(self: &Arc<Self>) -> Result<()> {
-        if !self.open.swap(false, Ordering::AcqRel) {
-            return Ok(());
+        let mut closed = self.closed.subscribe();
+        if self.open.swap(false, Ordering::AcqRel) {
+            let inner = Arc::clone(self);
+            let ending = tokio::spawn(async move { inner.end().await });
+            let inner = Arc::clone(self);
+            tokio::spawn(async move {
+                let ended = ending.await;
+                let closed =
+                    ended.unwrap_or_else(|error| Err(StoreError::failed(error.to_string())));
+                inner.closed.send_replace(Some(closed));
+            });
         }
-        let inner = Arc::clone(self);
-        let ended = tokio::spawn(async move { inner.end().await }).await;
-        ended.unwrap_or_else(|error| Err(error.into()))
+        let closed = closed.wait_for(Option::is_some).await?.clone();
+        closed.unwrap_or(Ok(())).map_err(Error::from)
     }
 
-    async fn end(self: &Arc<Self>) -> Result<()> {
+    async fn end(self: &Arc<Self>) -> Result<(), StoreError> {
         let grace = self.core.options.shutdown_grace;
         self.stop_all(grace).await;
         self.supervisor.close();
@@ -296,8 +299,7 @@ impl Inner {
         {
             tracing::warn!("tasks of the runtime outlived the grace period");
         }
-        self.core.engine.close().await?;
-        Ok(())
+        self.core.engine.close().await
     }
 
     /// Stops all agents, each once: those without a parent, which stop their children; then what is left, such as one
@@ -329,12 +331,8 @@ impl Inner {
         }
     }
 
-    fn watches(
-        &self,
-    ) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<AgentId, BTreeSet<AgentId>>> {
-        self.watches
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn watches(&self) -> MutexGuard<'_, Watches> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,8 +4,10 @@
 //! |---|---|
 //! | `builder` | [`Builder`]: where it keeps things, its clock and its bounds |
 //! | `pipeline` | the life of an envelope, from `tell` to the mailbox or the inbox |
+//! | `repeats` | asks that durable handlers repeat of agents without an inbox |
 //! | `registry` | who exists here and what they can do |
 //! | `topics` | publish and subscribe |
+//! | `watches` | who wants to hear of whose end |
 //! | `outbox` | what durable handlers have sent and could not be handed over at once |
 //! | `letters` | dead letters |
 //! | `lifecycle` | spawn, stop, remove, watch, heartbeats, shutdown |
@@ -16,10 +18,12 @@ mod lifecycle;
 mod outbox;
 mod pipeline;
 mod registry;
+mod repeats;
 mod topics;
+mod watches;
 
 use std::any::TypeId;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -27,19 +31,21 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use serde::Serialize;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use self::letters::Letters;
 use self::outbox::Outboxes;
 use self::registry::Registry;
+use self::repeats::Repeats;
 use self::topics::Topics;
+use self::watches::Watches;
 use crate::actor::{
     Agent, AgentRecord, AgentRef, Boxed, Core, DeadLetter, Draft, EndReason, Event, FailureRecord,
     Handle, HandlerTable, Host, Launch, Letter, Planned, Port, Query, Route, SendError, Sending,
     Source, Spawn, SpawnError, Start, Supervisor, Turn, failure_records, publish, spawning,
 };
 use crate::model::{AgentId, Result, RuntimeId};
-use crate::store::Batch;
+use crate::store::{Batch, StoreError};
 
 pub use builder::{Builder, StartError};
 pub use letters::{DeadLetterRecord, DeadLetters};
@@ -74,11 +80,13 @@ pub(crate) struct Inner {
     topics: Topics,
     letters: Letters,
     outboxes: Outboxes,
-    /// Who wants to hear of whose end.
-    watches: Mutex<BTreeMap<AgentId, BTreeSet<AgentId>>>,
+    repeats: Repeats,
+    watches: Mutex<Watches>,
     heartbeat: Duration,
     lease: Duration,
     stop_heartbeat: tokio::sync::Notify,
+    /// How the engine closed, once the runtime has ended.
+    closed: watch::Sender<Option<Result<(), StoreError>>>,
 }
 
 impl Runtime {
@@ -245,10 +253,11 @@ impl Runtime {
     }
 
     /// Ends it: no new messages, running handlers get the grace period, what is durable stays for the next start, the rest
-    /// becomes dead letters, and the engine closes. Clones and refs may live on: their calls fail.
+    /// becomes dead letters, and the engine closes. Clones and refs may live on: their calls fail. Called again, it waits for
+    /// the same end.
     ///
     /// # Errors
-    /// When the engine could not be closed well.
+    /// When the engine could not be closed well: each caller hears so.
     ///
     /// # Cancel safety
     /// The shutdown goes on when the future is dropped.

@@ -230,7 +230,7 @@ async fn pass(
                 }
             };
             let target = envelope.target.clone();
-            if blocked.contains(&target) {
+            if blocked.contains(&target) || inner.is_parted(sender, &target) {
                 continue;
             }
             if let Err(Stays::Blocked) = send(inner, sender, &entry, envelope, sent).await {
@@ -382,5 +382,23 @@ async fn bury(
         Err(error) => {
             tracing::warn!(agent = %sender, %error, "an outbox entry can't be buried yet")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outbox_that_is_full_has_room_once_an_entry_has_left() {
+        let outboxes = Outboxes::default();
+        let sender = AgentId::new("sender").unwrap();
+        for _ in 0..OUTBOX_ENTRIES_MAX {
+            assert!(outboxes.has_room(&sender));
+            outboxes.entered(&sender);
+        }
+        assert!(!outboxes.has_room(&sender));
+        outboxes.left(&sender);
+        assert!(outboxes.has_room(&sender));
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Inner;
+use super::repeats::Repeats;
 use crate::actor::{
     Boxed, DeadLetter, Delivered, Delivery, Draft, EndReason, Handle, Host, Letter, Mailbox, NO_ID,
     Overflow, Planned, Port, Route, SendError, Sending, ToItsEnd, Window,
@@ -43,12 +44,29 @@ impl Inner {
         };
         match &port.window {
             None => self.carry(port, letter, route),
+            Some(_) if self.is_lost(&port.id, letter) => Sending::Done(Ok(())),
             Some(window) => {
                 let (window, port) = (Arc::clone(window), Arc::clone(port));
                 let letter = std::mem::take(letter);
                 Sending::Wait(self.append_to(window, port, route, letter, Batch::new()))
             }
         }
+    }
+
+    /// Whether nothing gets from one agent to another now, for the test kit wants it so.
+    pub(super) fn is_parted(&self, sender: &AgentId, target: &AgentId) -> bool {
+        let intercept = self.core.intercept.get();
+        intercept.is_some_and(|intercept| intercept.parts(sender, target))
+    }
+
+    /// Whether a message to a durable agent is lost on its way to the inbox.
+    fn is_lost(&self, target: &AgentId, letter: &mut Letter) -> bool {
+        if !self.is_parted(letter.delivery.sender(), target) {
+            return false;
+        }
+        let lost = std::mem::take(&mut letter.delivery);
+        let intercept = self.core.intercept.get();
+        intercept.is_some_and(|intercept| intercept.pass(target, lost).is_none())
     }
 
     /// Step 1, make: completes what will be delivered.
@@ -96,6 +114,9 @@ impl Inner {
             }));
         }
         if self.is_known(&target) {
+            if self.is_lost(&target, &mut letter) {
+                return Sending::Done(Ok(()));
+            }
             return Sending::Wait(self.append_unattended(target, letter, Batch::new()));
         }
         self.dead_letter(DeadLetter {
@@ -114,6 +135,9 @@ impl Inner {
                 Some(passed) => *delivery = passed,
                 None => return Sending::Done(Ok(())),
             }
+        }
+        if Repeats::may_come(delivery) && !self.repeats.begin(&self.me(), &port.id, delivery) {
+            return Sending::Done(Ok(()));
         }
         match port.deliver(delivery) {
             Delivered::Accepted => Sending::Done(Ok(())),
@@ -326,7 +350,8 @@ impl Inner {
         let direct = port.as_ref().and_then(|port| {
             let window = port.window.clone()?;
             let route = route(port, &draft.letter).ok()?;
-            (self.outboxes.is_clear(&sender) && window.try_make_room()).then_some((window, route))
+            let may = self.outboxes.is_clear(&sender) && !self.is_parted(&sender, &target);
+            (may && window.try_make_room()).then_some((window, route))
         });
         let route = direct
             .as_ref()

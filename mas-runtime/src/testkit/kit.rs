@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::clock::VirtualClock;
 use super::probe::{Probe, Record, Recorder};
@@ -125,7 +126,15 @@ const fn seed_of(seed: u64, kits_before: u64) -> u64 {
 }
 
 /// Stops tokio's clock, unless it stands still already.
+///
+/// # Panics
+/// On a runtime of several threads, whose clock can't be stopped.
 fn pause() {
+    let flavor = Handle::current().runtime_flavor();
+    assert!(
+        flavor != RuntimeFlavor::MultiThread,
+        "the kit does not start: virtual time does not exist on a runtime of several threads, use a plain `#[tokio::test]`"
+    );
     // tokio has no question for it: a paused clock does not move while nobody waits.
     let paused = std::panic::catch_unwind(tokio::time::pause);
     if paused.is_err() {
@@ -179,12 +188,15 @@ impl TestKit {
         self.runtime.crash_instance(agent.id(), instance);
     }
 
-    /// Loses the next messages that would go into a mailbox. Those of durable agents are on disk before: they are safe.
+    /// Loses the next messages that would go into a mailbox: a tell is gone, an ask waits until its time is up. What is for
+    /// a durable agent goes into its inbox, and replies go straight to their askers: neither is lost or counted.
     pub fn drop_next(&self, messages: u32) {
         self.faults.drop_next.fetch_add(messages, Ordering::Relaxed);
     }
 
-    /// Loses what two agents send each other, until [`TestKit::heal`].
+    /// Loses what two agents send each other, until [`TestKit::heal`]: a tell is gone, an ask waits until its time is up,
+    /// also where the target is durable. What a durable handler has sent waits in its outbox, and is not lost. Replies go
+    /// straight to their askers: that to an ask from before arrives.
     pub fn partition(&self, a: impl AsRef<str>, b: impl AsRef<str>) {
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         let mut parted = self.faults.parted();
@@ -272,8 +284,7 @@ impl Faults {
     }
 
     fn is_lost(&self, sender: &AgentId, target: &AgentId) -> bool {
-        let parted = self.parted();
-        if !parted.is_empty() && parted.contains(&(sender.to_string(), target.to_string())) {
+        if self.parts(sender, target) {
             return true;
         }
         self.drop_next
@@ -285,6 +296,11 @@ impl Faults {
 }
 
 impl Intercept for Faults {
+    fn parts(&self, sender: &AgentId, target: &AgentId) -> bool {
+        let parted = self.parted();
+        !parted.is_empty() && parted.contains(&(sender.to_string(), target.to_string()))
+    }
+
     fn pass(&self, target: &AgentId, delivery: Delivery) -> Option<Delivery> {
         if !self.is_lost(delivery.sender(), target) {
             return Some(delivery);

@@ -54,22 +54,15 @@ impl Probe {
     /// The payload of the next message that was not read yet, which must be of this type.
     ///
     /// # Errors
-    /// When nothing comes within a minute of virtual time, or something else does.
+    /// When nothing comes within a minute of virtual time, or something else does, which is then read.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, nothing is read.
     pub async fn next<T: DeserializeOwned + 'static>(&self, message_type: &str) -> Result<T> {
-        let number = {
-            let mut read = self
-                .record
-                .read
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            *read += 1;
-            *read - 1
-        };
-        let arrives = self.arrives(number + 1);
-        if tokio::time::timeout(PATIENCE, arrives).await.is_err() {
+        let Ok(number) = tokio::time::timeout(PATIENCE, self.unread()).await else {
             let text = format!("no `{message_type}` came to `{}`", self.agent.id());
             return Err(Error::msg(text));
-        }
+        };
         let envelopes = self.record.envelopes();
         let envelope = &envelopes[number];
         if envelope.message_type != message_type {
@@ -77,6 +70,17 @@ impl Probe {
             return Err(Error::msg(text));
         }
         Ok(envelope.payload.decode()?)
+    }
+
+    /// Waits for a message that was not read yet, and notes that it is.
+    async fn unread(&self) -> usize {
+        loop {
+            let came = self.record.came.notified();
+            if let Some(number) = self.record.read_one() {
+                return number;
+            }
+            came.await;
+        }
     }
 
     /// Waits until it has got this many messages.
@@ -100,6 +104,17 @@ impl std::ops::Deref for Probe {
 }
 
 impl Record {
+    /// The number of the next message that was not read yet, if it is here: it is read now.
+    fn read_one(&self) -> Option<usize> {
+        let here = self.envelopes().len();
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = *read;
+        (number < here).then(|| {
+            *read += 1;
+            number
+        })
+    }
+
     fn envelopes(&self) -> MutexGuard<'_, Vec<Envelope>> {
         self.envelopes
             .lock()
