@@ -98,6 +98,7 @@ pub(crate) use mailbox::Mailbox;
 pub(crate) use port::Slot;
 pub(crate) use port::{Delivered, Port};
 pub(crate) use publish::publish;
+pub(crate) use reply_cell::reply_cell;
 pub(crate) use send::{Draft, Handle, Letter};
 pub(crate) use supervisor::Supervisor;
 pub(crate) use to_its_end::ToItsEnd;

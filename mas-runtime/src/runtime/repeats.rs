@@ -6,12 +6,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::oneshot;
-
 use super::Inner;
-use crate::actor::{Asker, Delivery, NO_ID};
+use crate::actor::{Asker, Delivery, NO_ID, reply_cell};
 use crate::model::limits::{DEDUP_AGE_MAX, REPEATS_BYTES_MAX, REPEATS_ENTRIES_MAX};
 use crate::model::{AgentId, Failure, FailureCode, MessageId, Moment, Payload};
 
@@ -58,11 +57,11 @@ impl Repeats {
         if !self.state().enter(&key, asker, inner.core.clock.now()) {
             return false;
         }
-        let (sender, answer) = oneshot::channel();
+        let (sender, mut answer) = reply_cell();
         delivery.asker = Asker::one_reply(sender);
         let own = Arc::clone(inner);
         inner.core.tasks.spawn(async move {
-            let answer = answer.await.ok().map(settled);
+            let answer = poll_fn(|cx| answer.poll(cx)).await.map(settled);
             own.repeats.answer(&own, &key, answer);
         });
         true
