@@ -13,7 +13,7 @@ const CHILD_SEED: &str = "MAS_DETERMINISM_SEED";
 const AGENTS: u64 = 200;
 /// Every so many agents there is one that has children.
 const PARENTS_EVERY: u64 = 10;
-const ROOTS: u64 = 400;
+const ROOTS: u64 = 600;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Tally {
