@@ -19,6 +19,7 @@ mod limits;
 mod pools;
 mod process;
 mod repeats;
+mod reruns;
 mod sending;
 mod shutdown;
 mod spawning;

@@ -47,6 +47,12 @@ pub(crate) async fn admit<A: Agent>(
         delivery.claim = hand.over();
     }
     let claim = delivery.claim.as_deref()?;
+    if window.is_in_hand(claim.id) {
+        // The same message under another entry: it waits until the first has settled, and is a repeat then.
+        let wait = REDELIVERY.wait(1, &core.entropy);
+        window.again(claim.clone(), wait);
+        return None;
+    }
     let seen = window.has_seen(claim.id);
     let expired = has_expired(instance, &delivery);
     if !expired && !seen && claim.attempts < port.declaration.max_attempts {

@@ -29,6 +29,9 @@ impl InHand {
         claim: Option<Box<Claim>>,
         expects_reply: bool,
     ) -> Self {
+        if let (Some(window), Some(claim)) = (&port.window, &claim) {
+            window.take_up(claim.id);
+        }
         // Somebody may wait for the answer to a durable message who has not yet been heard of.
         let wants_reply = asker.wants_reply() || (claim.is_some() && expects_reply);
         Self {
@@ -86,7 +89,11 @@ impl InHand {
 
     /// Nothing is to be done any more when this is dropped.
     pub(crate) fn over(&mut self) -> Option<Box<Claim>> {
-        self.claim.take()
+        let claim = self.claim.take();
+        if let (Some(window), Some(claim)) = (self.window(), &claim) {
+            window.put_down(claim.id);
+        }
+        claim
     }
 }
 
@@ -117,7 +124,7 @@ fn trace_answer<A: Agent>(instance: &Instance<A>, cause: &Cause, answer: &Answer
 
 impl Drop for InHand {
     fn drop(&mut self) {
-        let (Some(claim), Some(window)) = (self.claim.take(), self.window().cloned()) else {
+        let (Some(claim), Some(window)) = (self.over(), self.window().cloned()) else {
             return;
         };
         let Some(turn) = self.turn.take() else {

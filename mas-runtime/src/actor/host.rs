@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::broadcast;
-use tokio_util::task::TaskTracker;
 
 use super::AgentRecord;
 use super::delivery::Delivery;
@@ -21,6 +20,7 @@ use super::port::Port;
 use super::query::Query;
 use super::reply_cell::Young;
 use super::send::{Draft, Handle, Letter};
+use super::tasks::Tasks;
 use super::timers::TimerHandle;
 use super::waiting::WaitGraph;
 use crate::model::limits::{EVENTS_MAX, PAYLOAD_BYTES_MAX, SHUTDOWN_GRACE};
@@ -136,7 +136,7 @@ pub(crate) struct Core {
     pub(crate) entropy: Entropy,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) waits: WaitGraph,
-    pub(crate) tasks: TaskTracker,
+    pub(crate) tasks: Tasks,
     /// The asks that wait since a moment ago.
     pub(crate) young: Arc<Young>,
     pub(crate) counters: Counters,
@@ -197,7 +197,7 @@ impl Core {
             entropy,
             engine,
             waits: WaitGraph::default(),
-            tasks: TaskTracker::new(),
+            tasks: Tasks::here(),
             young: Arc::default(),
             counters: Counters::default(),
             options,

@@ -20,11 +20,12 @@ use super::error::ended;
 use super::event::EndReason;
 use super::host::{Core, Host};
 use super::port::Port;
+use super::settle::bury;
 use crate::model::limits::{DEDUP_AGE_MAX, DEDUP_ENTRIES_MAX, INBOX_ENTRIES_MAX};
 use crate::model::{
     AgentId, Codec, Failure, MessageId, Payload, PayloadError, Priority, decode_envelope,
 };
-use crate::store::{Batch, Durability, InboxEntry, Op, StoreError};
+use crate::store::{Batch, CommitError, Durability, InboxEntry, Op, StoreError};
 
 /// Entries that one read of the engine brings.
 const PAGE: usize = 256;
@@ -46,6 +47,14 @@ pub(crate) struct Claim {
     pub(crate) stored: Bytes,
     /// Tries against a state that others keep moving.
     pub(crate) conflicts: u32,
+}
+
+/// Why an entry is no delivery.
+enum Unread {
+    /// Its agent has ended: it waits for the next.
+    Ended,
+    /// It never will be.
+    Never(String),
 }
 
 /// The part of one agent id's durable inbox that is in memory.
@@ -76,6 +85,8 @@ struct State {
     moves: u64,
     askers: BTreeMap<MessageId, Vec<Asker>>,
     seen: Seen,
+    /// Ids of messages that handlers have in hand.
+    in_hand: BTreeSet<MessageId>,
     /// Ids whose commit the engine could not answer for: it may remember them, or not.
     doubtful: BTreeSet<MessageId>,
 }
@@ -173,7 +184,22 @@ impl Window {
     /// The entry that took room is stored, and is loaded when it is its turn.
     pub(crate) fn stored(self: &Arc<Self>) {
         self.state().appended();
-        self.missed();
+        if self.over.is_cancelled() {
+            self.tell_successor();
+        } else {
+            self.missed();
+        }
+    }
+
+    /// An entry is stored for an agent that has ended meanwhile. Its id may have been spawned again.
+    fn tell_successor(&self) {
+        let port = self.host.port(&self.agent);
+        let window = port.and_then(|port| port.window.clone());
+        if let Some(window) = window
+            && !window.over.is_cancelled()
+        {
+            window.missed();
+        }
     }
 
     /// Remembers who waits for the answer to a message, before it is appended.
@@ -203,6 +229,14 @@ impl Window {
     pub(crate) fn arrived(self: &Arc<Self>, seq: u64, delivery: Delivery) {
         let mut state = self.state();
         state.appended();
+        if self.over.is_cancelled() {
+            let id = delivery.id();
+            drop(state);
+            for asker in self.forget(id) {
+                asker.answer(Err(ended(&self.agent, &EndReason::Stopped)));
+            }
+            return self.tell_successor();
+        }
         if state.loaded.contains(&seq) {
             return;
         }
@@ -251,8 +285,7 @@ impl Window {
         let window = Arc::clone(self);
         let task = async move {
             // An agent that has ended tries nothing again: its entry is in the engine still.
-            let waited = window.over.run_until_cancelled(tokio::time::sleep(after));
-            if waited.await.is_some() {
+            if window.pause(after).await {
                 window.reload(claim);
             }
         };
@@ -270,7 +303,7 @@ impl Window {
                 }
                 self.put(delivery);
             }
-            Err(reason) => self.bury_unread(claim.lane, claim.seq, reason),
+            Err(unread) => self.unread(claim.lane, claim.seq, unread),
         }
     }
 
@@ -299,6 +332,20 @@ impl Window {
         let age = u64::try_from(DEDUP_AGE_MAX.as_millis()).unwrap_or(u64::MAX);
         let expires = self.host.core().unix_ms().saturating_add(age);
         self.state().seen.insert(id, expires);
+    }
+
+    /// A handler takes this message. False when another has it in hand, under an entry of its own.
+    pub(crate) fn take_up(&self, id: MessageId) -> bool {
+        self.state().in_hand.insert(id)
+    }
+
+    /// Nobody has this message in hand any more.
+    pub(crate) fn put_down(&self, id: MessageId) {
+        self.state().in_hand.remove(&id);
+    }
+
+    pub(crate) fn is_in_hand(&self, id: MessageId) -> bool {
+        self.state().in_hand.contains(&id)
     }
 
     /// The commit that remembers an id was not answered for.
@@ -348,8 +395,13 @@ impl Window {
     pub(crate) async fn answer_again(&self, id: MessageId) -> Result<(), StoreError> {
         if self.state().askers.contains_key(&id) {
             let kept = self.host.core().engine.dedup(&self.agent, id).await?;
-            let reply = kept.and_then(|entry| entry.reply);
-            self.answer(id, decode_answer(reply.as_deref()));
+            let answer = match kept {
+                Some(entry) => decode_answer(entry.reply.as_deref()),
+                None => Err(Failure::permanent(
+                    "it was handled before, and its reply is not kept any more",
+                )),
+            };
+            self.answer(id, answer);
         }
         Ok(())
     }
@@ -382,7 +434,8 @@ impl Window {
 
     fn refill_if_low(self: &Arc<Self>) {
         let mut state = self.state();
-        if !state.more || state.refilling || state.loaded.len() > self.capacity / 2 {
+        let enough = state.loaded.len() > self.capacity / 2;
+        if !state.more || state.refilling || enough || self.over.is_cancelled() {
             return;
         }
         state.refilling = true;
@@ -397,8 +450,7 @@ impl Window {
                     state.refilling = false;
                     state.more = true;
                 }
-                let waited = tokio::time::sleep(Duration::from_secs(1));
-                if window.over.run_until_cancelled(waited).await.is_some() {
+                if window.pause(Duration::from_secs(1)).await {
                     window.refill_if_low();
                 }
             }
@@ -481,21 +533,21 @@ impl Window {
                 }
                 _ => self.put(delivery),
             },
-            Err(reason) => self.bury_unread(lane, seq, reason),
+            Err(unread) => self.unread(lane, seq, unread),
         }
     }
 
     /// What an entry stands for.
-    fn delivery(&self, entry: InboxEntry) -> Result<Delivery, String> {
+    fn delivery(&self, entry: InboxEntry) -> Result<Delivery, Unread> {
         let clock = &*self.host.core().clock;
-        let envelope =
-            decode_envelope(&entry.envelope, clock).map_err(|error| error.to_string())?;
-        let port = self.port().ok_or("the agent has ended")?;
+        let port = self.port().ok_or(Unread::Ended)?;
+        let envelope = decode_envelope(&entry.envelope, clock)
+            .map_err(|error| Unread::Never(error.to_string()))?;
         let route = port.route(&envelope.message_type).ok_or_else(|| {
-            format!(
+            Unread::Never(format!(
                 "no handler for `{}` in this version of the agent",
                 envelope.message_type
-            )
+            ))
         })?;
         Ok(Delivery {
             claim: Some(Box::new(Claim {
@@ -517,24 +569,52 @@ impl Window {
         }
     }
 
-    /// An entry that can't be read, or that nobody handles any more, becomes a dead letter.
-    fn bury_unread(self: &Arc<Self>, lane: Priority, seq: u64, reason: String) {
+    /// An entry that can't be read, or that nobody handles any more, becomes a dead letter. That of an agent that has ended
+    /// stays for the next.
+    fn unread(self: &Arc<Self>, lane: Priority, seq: u64, unread: Unread) {
+        let Unread::Never(reason) = unread else {
+            return;
+        };
         let window = Arc::clone(self);
         self.host.core().tasks.spawn(async move {
             let core = window.host.core();
-            let mut batch = Batch::default();
-            batch.push(Op::InboxBury {
-                agent: window.agent.clone(),
-                lane,
-                seq,
-                reason,
-                at_unix_ms: core.unix_ms(),
-            });
-            match core.engine.commit(batch).await {
-                Ok(_) => window.settled(seq),
-                Err(error) => tracing::error!(agent = %window.agent, %error, "can't bury an entry"),
+            loop {
+                let batch = Batch::new().with(Op::InboxBury {
+                    agent: window.agent.clone(),
+                    lane,
+                    seq,
+                    reason: reason.clone(),
+                    at_unix_ms: core.unix_ms(),
+                });
+                match core.engine.commit(batch).await {
+                    Ok(_) | Err(CommitError::Gone { .. }) => return window.settled(seq),
+                    Err(error) => {
+                        tracing::error!(agent = %window.agent, %error, "can't bury an entry: trying again");
+                    }
+                }
+                if !window.pause(Duration::from_secs(1)).await {
+                    return;
+                }
             }
         });
+    }
+
+    /// Gives up on a message once more after a while, since the engine did not take it.
+    pub(crate) fn bury_later(self: &Arc<Self>, claim: Claim, failure: Failure) {
+        let window = Arc::clone(self);
+        self.host.core().tasks.spawn(async move {
+            if window.pause(Duration::from_secs(1)).await
+                && let Some(port) = window.port()
+            {
+                bury(&port, &window, claim, failure).await;
+            }
+        });
+    }
+
+    /// Waits. False when the agent has ended meanwhile.
+    async fn pause(&self, wait: Duration) -> bool {
+        let wait = tokio::time::sleep(wait);
+        self.over.run_until_cancelled(wait).await.is_some()
     }
 
     fn port(&self) -> Option<Arc<Port>> {

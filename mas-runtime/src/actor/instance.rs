@@ -173,11 +173,12 @@ impl<A: Agent> Instance<A> {
 
     /// Takes the seat once the actor before has left it, with a fresh agent where there is a factory.
     pub(crate) async fn sit(self: Arc<Self>) -> Result<Seated<A>, Failure> {
-        let left = self.vacant_seat().await;
+        // Before the seat is taken: a factory that panics leaves it to the next try.
         let value = match &self.source {
             Source::Factory(make) => Some(guard::call(|| make()).map_err(panicked)?),
             Source::Value(value) => value.lock().unwrap_or_else(PoisonError::into_inner).take(),
         };
+        let left = self.vacant_seat().await;
         let seat = match (left, value) {
             (None, None) => {
                 return Err(Failure::permanent(
@@ -190,7 +191,7 @@ impl<A: Agent> Instance<A> {
             }
             (left, Some(agent)) => Box::new(Seat {
                 agent,
-                batch: left.map(|seat| seat.batch).unwrap_or_default(),
+                batch: left.map(|seat| leave(*seat)).unwrap_or_default(),
                 context: self.new_context(self.new_turn(Cause::lifecycle(ON_START))),
                 lent: None,
             }),
@@ -241,6 +242,8 @@ impl<A: Agent> Seated<A> {
                 format!("the state can't be read: {error}"),
             )
         })?;
+        let timers = instance.port.timers.settle_doubts().await;
+        timers.map_err(|error| Failure::new(FailureCode::STORE, error.to_string()))?;
         instance.starts.fetch_add(1, Ordering::Relaxed);
         self.lifecycle(ON_START).await
     }
@@ -344,10 +347,22 @@ async fn commit_lifecycle<A: Agent>(
         }
         Err(error) => {
             instance.cell.invalidate();
+            if error.may_be_stored() {
+                instance.port.timers.doubt();
+            }
             effects.withdraw(&instance, &error);
             Err(Failure::new(FailureCode::STORE, error.to_string()))
         }
     }
+}
+
+/// Lets an agent's value go, whose author may have written how, and gives what it had not begun.
+fn leave<A: Agent>(seat: Seat<A>) -> VecDeque<Delivery> {
+    let Seat { agent, batch, .. } = seat;
+    if let Err(text) = guard::call(move || drop(agent)) {
+        tracing::error!(%text, "an agent panicked as it was dropped");
+    }
+    batch
 }
 
 pub(crate) fn timed_out(what: &str, timeout: Duration) -> Failure {
@@ -404,7 +419,9 @@ impl<A: Agent> Member for Instance<A> {
                 tracing::warn!(agent = %self.port.id, %failure, "`#[on_stop]` failed");
             }
             // The agent's value goes with its seat.
-            seated.seat = None;
+            if let Some(seat) = seated.seat.take() {
+                leave(*seat);
+            }
         })
     }
 }

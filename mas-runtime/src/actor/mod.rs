@@ -20,7 +20,7 @@
 //! | `instance`, `launch`, `port` | one running copy, how it is started, where its envelopes go in |
 //! | `supervisor`, `backoff` | restarts, strategies, limits |
 //! | `failures` | the record of instances that were given up on |
-//! | `waiting` | who waits for whom |
+//! | `waiting`, `tasks` | who waits for whom; where a runtime's tasks run |
 //! | `shell` | the only module that knows ractor |
 
 mod admit;
@@ -55,6 +55,7 @@ mod settle;
 mod shell;
 mod state;
 mod supervisor;
+mod tasks;
 mod timers;
 mod to_its_end;
 mod turn;

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -180,7 +181,12 @@ async fn quick_turn<A: Agent>(
 /// nothing of it lives on.
 fn is_as_before(turn: &Arc<Turn>, delivery: &Delivery) -> bool {
     // The context's own and the one that is lent.
-    Arc::strong_count(turn) == 2 && turn.is_as_new_for(delivery)
+    if Arc::strong_count(turn) != 2 {
+        return false;
+    }
+    // What others did before they let go of it is seen from here on.
+    fence(Ordering::Acquire);
+    turn.is_as_new_for(delivery)
 }
 
 fn is_traced<A: Agent>(instance: &Instance<A>) -> bool {

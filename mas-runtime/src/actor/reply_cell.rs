@@ -9,9 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio_util::task::TaskTracker;
-
 use super::delivery::Answer;
+use super::tasks::Tasks;
 
 /// After this long an ask that still waits takes a timer of its own.
 pub(crate) const YOUNG: Duration = Duration::from_millis(5);
@@ -153,7 +152,7 @@ struct Asks {
 
 impl Young {
     /// Wakes whoever waits for this reply once it is not young any more, unless it is here before.
-    pub(crate) fn note(self: &Arc<Self>, reply: &ReplyReceiver, tasks: &TaskTracker) {
+    pub(crate) fn note(self: &Arc<Self>, reply: &ReplyReceiver, tasks: &Tasks) {
         let Some(cell) = &reply.0 else {
             return;
         };
@@ -237,7 +236,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_ask_that_is_not_young_any_more_is_woken() {
-        let (young, tasks) = (Arc::new(Young::default()), TaskTracker::new());
+        let (young, tasks) = (Arc::new(Young::default()), Tasks::here());
         let (_sender, mut receiver) = reply_cell();
         let mut polls = 0;
         let woken = poll_fn(|cx| {

@@ -417,9 +417,6 @@ impl<W> AskState<W> {
         if let Some(turn) = &letter.turn {
             // What the handler inherited may be shorter than its own patience.
             until = turn.deadline().map_or(until, |at| at.min(until));
-            if let Some(id) = turn.next_ask_id() {
-                letter.delivery.cover_mut().id = id;
-            }
         }
         let wait = match open_wait(draft) {
             Ok(wait) => wait,
@@ -429,7 +426,14 @@ impl<W> AskState<W> {
             }
         };
         let (asker, answer) = channel();
-        draft.letter.delivery.asker = asker;
+        let letter = &mut draft.letter;
+        // A stream can't be kept, so another attempt asks for a new one.
+        if asker.wants_reply()
+            && let Some(id) = letter.turn.as_ref().and_then(|turn| turn.next_ask_id())
+        {
+            letter.delivery.cover_mut().id = id;
+        }
+        letter.delivery.asker = asker;
         let sending = draft.send();
         let Self::Draft(draft, _) = std::mem::replace(self, Self::Done) else {
             return Ok(());

@@ -13,6 +13,7 @@ use super::agent::{Agent, Route, StateOf};
 use super::backoff::REDELIVERY;
 use super::delivery::{Answer, Asker, Delivery};
 use super::event::EventKind;
+use super::guard;
 use super::hand::{InHand, tell};
 use super::host::Planned;
 use super::inbox::{Claim, Window, encode_failure, encode_reply};
@@ -22,7 +23,9 @@ use super::port::Port;
 use super::state::{DraftState, PublishError};
 use super::to_its_end::ToItsEnd;
 use super::turn::{Book, Cause, TimerChange, Turn};
-use crate::model::{AgentId, Envelope, Failure, FailureCode, Payload, decode_envelope};
+use crate::model::{
+    AgentId, Codec, CodecError, Envelope, Failure, FailureCode, Payload, decode_envelope,
+};
 use crate::store::{Batch, CommitError, Committed, Op};
 
 /// What a message came to.
@@ -175,7 +178,7 @@ async fn succeed<A: Agent>(
     let answer = Ok(reply);
     let mut batch = Batch::default();
     if let Some(draft) = draft {
-        match instance.cell.publish(&draft) {
+        match publish(instance, &draft) {
             Ok(None) => {}
             Ok(Some(op)) => batch.push(op),
             Err(PublishError::Moved) => return conflict(instance, hand, turn, route),
@@ -225,9 +228,28 @@ fn kept_reply<A: Agent>(
         return Ok(None);
     }
     let bytes_max = instance.host.core().options.payload_bytes_max;
-    encode_reply(reply, bytes_max).map(Some).map_err(|error| {
-        let text = format!("reply to `{}`: {error}", turn.message_type());
+    let bad = |reason: String| {
+        let text = format!("reply to `{}`: {reason}", turn.message_type());
         Failure::new(FailureCode::BAD_REPLY, text).lasting()
+    };
+    // Its author may have written how it is encoded.
+    match guard::call(|| encode_reply(reply, bytes_max)) {
+        Ok(Ok(bytes)) => Ok(Some(bytes)),
+        Ok(Err(error)) => Err(bad(error.to_string())),
+        Err(panic) => Err(bad(format!("it panicked as it was encoded: {panic}"))),
+    }
+}
+
+/// Makes a draft current. A state whose encoding panics can't be encoded.
+fn publish<A: Agent>(
+    instance: &Instance<A>,
+    draft: &DraftState<StateOf<A>>,
+) -> Result<Option<Op>, PublishError> {
+    guard::call(|| instance.cell.publish(draft)).unwrap_or_else(|panic| {
+        Err(PublishError::Codec(CodecError::Encode {
+            codec: Codec::MessagePack,
+            reason: format!("it panicked: {panic}"),
+        }))
     })
 }
 
@@ -549,7 +571,8 @@ pub(crate) async fn bury(port: &Port, window: &Arc<Window>, claim: Claim, failur
             if error.may_be_stored() {
                 window.doubt(claim.id);
             }
-            window.again(claim, Duration::from_secs(1));
+            // It is the burial that is tried again, not the message: its handler has had its say.
+            window.bury_later(claim, failure);
         }
     }
 }

@@ -119,11 +119,14 @@ struct Inner<S> {
     current: Arc<S>,
     version: u64,
     stale: bool,
+    /// How often a commit has failed: a version that was given away then may be given once more, to another state.
+    failures: u64,
 }
 
 /// A handler's own copy of the state, until it is published.
 pub(crate) struct DraftState<S> {
     base: u64,
+    failures: u64,
     state: Arc<S>,
     changed: bool,
 }
@@ -133,6 +136,7 @@ impl<S: AgentState> DraftState<S> {
     pub(crate) fn fork(&self) -> Self {
         Self {
             base: self.base,
+            failures: self.failures,
             state: Arc::clone(&self.state),
             changed: self.changed,
         }
@@ -165,6 +169,7 @@ impl<S: AgentState> StateCell<S> {
                 current: Arc::new(S::fresh()),
                 version: 0,
                 stale: declaration.stateful,
+                failures: 0,
             }),
         }
     }
@@ -229,6 +234,7 @@ impl<S: AgentState> StateCell<S> {
         let inner = self.inner();
         DraftState {
             base: inner.version,
+            failures: inner.failures,
             state: Arc::clone(&inner.current),
             changed: false,
         }
@@ -264,7 +270,8 @@ impl<S: AgentState> StateCell<S> {
     pub(crate) fn publish(&self, draft: &DraftState<S>) -> Result<Option<Op>, PublishError> {
         let _order = self.order();
         let mut inner = self.inner();
-        if inner.version != draft.base || inner.stale {
+        let moved = inner.version != draft.base || inner.failures != draft.failures;
+        if moved || inner.stale {
             return Err(PublishError::Moved);
         }
         if !draft.changed {
@@ -317,7 +324,9 @@ impl<S: AgentState> StateCell<S> {
 
     /// A commit failed: what is in memory may differ from what is stored.
     pub(crate) fn invalidate(&self) {
-        self.inner().stale = self.kept;
+        let mut inner = self.inner();
+        inner.stale = self.kept;
+        inner.failures += 1;
     }
 
     pub(crate) fn is_stale(&self) -> bool {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub(crate) struct Timers {
     host: Arc<dyn Host>,
     durable: bool,
     running: Mutex<Running>,
+    /// Whether the engine may hold timers that nobody has begun.
+    doubtful: AtomicBool,
 }
 
 #[derive(Default)]
@@ -68,6 +71,7 @@ impl Timers {
             host,
             durable,
             running: Mutex::default(),
+            doubtful: AtomicBool::new(false),
         }
     }
 
@@ -90,6 +94,19 @@ impl Timers {
         }
     }
 
+    /// A commit that starts timers was not answered for.
+    pub(crate) fn doubt(&self) {
+        self.doubtful.store(true, Ordering::Release);
+    }
+
+    /// Begins what such a commit has started after all.
+    pub(crate) async fn settle_doubts(self: &Arc<Self>) -> Result<(), StoreError> {
+        if self.doubtful.swap(false, Ordering::AcqRel) {
+            self.restore().await.inspect_err(|_| self.doubt())?;
+        }
+        Ok(())
+    }
+
     /// Starts what a handler's commit has made durable, and cancels what it has cancelled.
     pub(crate) fn committed(self: &Arc<Self>, changes: Vec<TimerChange>) {
         for change in changes {
@@ -101,6 +118,9 @@ impl Timers {
                 } => self.begin(timer, due_unix_ms, record),
                 TimerChange::Remove { timer } => {
                     self.abort(timer);
+                    // It may have fired meanwhile, and moved itself on: what it has submitted comes before this.
+                    let batch = Batch::new().with(self.removed(timer));
+                    drop(self.host.core().engine.commit(batch));
                 }
             }
         }

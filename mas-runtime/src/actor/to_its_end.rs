@@ -4,14 +4,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio_util::task::TaskTracker;
-
 use super::host::Boxed;
+use super::tasks::Tasks;
 
 /// A future that goes on in a task of the runtime's when whoever awaits it goes away: an instance that is killed, a sender
 /// that loses patience.
 pub(crate) struct ToItsEnd<T: Send + 'static> {
-    tasks: TaskTracker,
+    tasks: Tasks,
     work: Option<Boxed<'static, T>>,
     /// What becomes of a result that nobody takes.
     unclaimed: fn(T),
@@ -19,13 +18,13 @@ pub(crate) struct ToItsEnd<T: Send + 'static> {
 
 impl<T: Send + 'static> ToItsEnd<T> {
     /// Work whose result may be thrown away.
-    pub(crate) fn new(tasks: &TaskTracker, work: impl Future<Output = T> + Send + 'static) -> Self {
+    pub(crate) fn new(tasks: &Tasks, work: impl Future<Output = T> + Send + 'static) -> Self {
         Self::or_else(tasks, work, drop)
     }
 
     /// Work whose result goes to `unclaimed` when nobody awaits it.
     pub(crate) fn or_else(
-        tasks: &TaskTracker,
+        tasks: &Tasks,
         work: impl Future<Output = T> + Send + 'static,
         unclaimed: fn(T),
     ) -> Self {
@@ -41,12 +40,15 @@ impl<T: Send + 'static> Future for ToItsEnd<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let Some(work) = &mut self.work else {
+        // Taken out meanwhile: work that panics is not polled again.
+        let Some(mut work) = self.work.take() else {
             return Poll::Pending;
         };
-        let result = std::task::ready!(work.as_mut().poll(cx));
-        self.work = None;
-        Poll::Ready(result)
+        let polled = work.as_mut().poll(cx);
+        if polled.is_pending() {
+            self.work = Some(work);
+        }
+        polled
     }
 }
 
@@ -66,7 +68,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_nobody_awaits_any_more_is_done() {
-        let tasks = TaskTracker::new();
+        let tasks = Tasks::here();
         let (go, gone) = oneshot::channel::<()>();
         let (done, is_done) = oneshot::channel();
         let mut work = Box::pin(ToItsEnd::or_else(
@@ -85,7 +87,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_result_that_is_awaited_is_not_unclaimed() {
-        let tasks = TaskTracker::new();
+        let tasks = Tasks::here();
         let work = ToItsEnd::or_else(&tasks, async { 7 }, |_| panic!("it was awaited"));
         assert_eq!(work.await, 7);
         tasks.close();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Inner;
-use crate::actor::{Draft, EventKind, Handle, Host, SendError, Sending};
+use crate::actor::{Draft, EventKind, Handle, Host, SendError, Sending, ToItsEnd};
 use crate::model::limits::DEAD_LETTERS_MAX;
 use crate::model::{
     AgentId, Envelope, Error, MessageId, MessageType, Result, decode_envelope, encode_envelope,
@@ -116,6 +116,24 @@ impl Volatile {
     }
 }
 
+/// A letter that is on its way again.
+struct Retried<'a> {
+    letters: &'a Letters,
+    letter: Option<Volatile>,
+}
+
+impl Drop for Retried<'_> {
+    fn drop(&mut self) {
+        if let Some(letter) = self.letter.take() {
+            let mut state = self.letters.state();
+            let place = state
+                .letters
+                .partition_point(|own| own.number < letter.number);
+            state.letters.insert(place, letter);
+        }
+    }
+}
+
 impl fmt::Debug for Letters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Letters")
@@ -186,15 +204,20 @@ impl DeadLetters {
 
     /// Sends a letter that is in memory only. One that is not taken stays what it is.
     async fn retry_volatile(&self, number: u64) -> Result<()> {
-        let mut envelope = {
-            let mut state = self.inner.letters.state();
-            let letter = state.letters.iter_mut().find(|own| own.number == number);
-            let letter = letter.ok_or_else(|| no_letter(number))?;
-            letter.again()?
+        let letter = self.inner.letters.take(number);
+        let letter = letter.ok_or_else(|| no_letter(number))?;
+        // Taken out meanwhile, so that two who retry it do not send it twice. Dropped, this puts it back.
+        let mut retried = Retried {
+            letters: &self.inner.letters,
+            letter: Some(letter),
         };
+        let Some(letter) = &mut retried.letter else {
+            return Err(no_letter(number));
+        };
+        let mut envelope = letter.again()?;
         envelope.meta.deadline = None;
         self.send_again(envelope).await?;
-        self.inner.letters.take(number);
+        retried.letter = None;
         Ok(())
     }
 
@@ -234,20 +257,27 @@ impl DeadLetters {
                 id: entry.id,
                 envelope: stored,
             });
-        let committed = core.engine.commit(batch).await;
-        match (window, &committed) {
-            (Some(window), Ok(_)) => window.stored(),
-            (Some(window), Err(error)) => {
-                window.give_room_back();
-                if error.may_be_stored() {
-                    window.missed();
-                } else {
-                    window.remembered(entry.id);
+        let commit = core.engine.commit(batch);
+        let (inner, agent, id) = (Arc::clone(&self.inner), entry.agent.clone(), entry.id);
+        // Given up on by its caller, it still gets there.
+        let lands = async move {
+            let committed = commit.await;
+            match (window, &committed) {
+                (Some(window), Ok(_)) => window.stored(),
+                (Some(window), Err(error)) => {
+                    window.give_room_back();
+                    if error.may_be_stored() {
+                        window.missed();
+                    } else {
+                        window.remembered(id);
+                    }
                 }
+                // It may have been spawned meanwhile.
+                (None, _) => inner.missed(&agent),
             }
-            (None, _) => {}
-        }
-        committed?;
+            committed.map(drop)
+        };
+        ToItsEnd::new(&core.tasks, lands).await?;
         Ok(())
     }
 

@@ -243,6 +243,10 @@ impl Inner {
         let inner = self.me();
         Box::pin(async move {
             let waits = !letter.try_now && port.declaration.overflow == Overflow::Wait;
+            Self::make(&mut letter, route);
+            let mut delivery = letter.delivery;
+            // Before it takes room: whoever wrote how the payload is encoded may panic there.
+            let stored = inner.encode(&mut delivery, &port.id, letter.message_type)?;
             let room = if waits {
                 window.make_room().await
             } else {
@@ -251,10 +255,6 @@ impl Inner {
             if !room {
                 return Err(no_room(&port));
             }
-            Self::make(&mut letter, route);
-            let mut delivery = letter.delivery;
-            let stored = inner.encode(&mut delivery, &port.id, letter.message_type);
-            let stored = stored.inspect_err(|_| window.give_room_back())?;
             let id = delivery.id();
             let asker = std::mem::take(&mut delivery.asker);
             if delivery.expects_reply {
@@ -331,13 +331,24 @@ impl Inner {
                 id: letter.delivery.id(),
                 envelope,
             });
-            inner.core.engine.commit(batch).await?;
-            // It may have been spawned meanwhile.
-            if let Some(window) = inner.port(&target).and_then(|port| port.window.clone()) {
-                window.missed();
-            }
+            let commit = inner.core.engine.commit(batch);
+            let own = Arc::clone(&inner);
+            let lands = async move {
+                let committed = commit.await;
+                // It may have been spawned meanwhile.
+                own.missed(&target);
+                committed.map(drop)
+            };
+            ToItsEnd::new(&inner.core.tasks, lands).await?;
             Ok(())
         })
+    }
+
+    /// Entries may have come into an inbox that nobody told of.
+    pub(super) fn missed(&self, agent: &AgentId) {
+        if let Some(window) = self.port(agent).and_then(|port| port.window.clone()) {
+            window.missed();
+        }
     }
 
     /// Adds a message of a durable handler to the handler's batch.
