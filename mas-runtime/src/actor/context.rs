@@ -441,7 +441,8 @@ impl<A> Context<A> {
     }
 
     /// Sends this agent a message again and again, the first after one period. A durable agent's timer survives a restart
-    /// of the process; what it missed comes once.
+    /// of the process; what it missed comes once. What `#[on_start]` starts is the same timer on each start, and the same one
+    /// for all instances of a pool.
     ///
     /// # Errors
     /// As [`Context::schedule`], and when the period is zero.

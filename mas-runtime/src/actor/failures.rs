@@ -1,14 +1,15 @@
 //! The record of instances that were given up on: what supervision leaves for an audit, in a journal of the engine.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::host::Core;
-use crate::model::limits::REASON_BYTES_MAX;
+use crate::model::limits::{FAILURE_RECORDS_MAX, REASON_BYTES_MAX};
 use crate::model::{AgentId, Codec, Result};
-use crate::store::{Batch, Engine};
+use crate::store::{Batch, CommitError, Engine, Op};
 
 /// The journal that they are in.
 const SUPERVISION_JOURNAL: &str = "supervision";
@@ -54,12 +55,28 @@ pub(crate) fn record(core: &Core, agent: &AgentId, instance: u32, reason: &str) 
     };
     let batch = Batch::new().journal_append(SUPERVISION_JOURNAL.to_owned(), bytes, None);
     let commit = core.engine.commit(batch);
+    let engine = Arc::clone(&core.engine);
     let agent = agent.clone();
     core.tasks.spawn(async move {
-        if let Err(error) = commit.await {
+        let recorded = async {
+            let committed = commit.await?;
+            if let Some(before) = committed.seqs.last().and_then(|number| outdated(*number)) {
+                let journal = SUPERVISION_JOURNAL.to_owned();
+                let trim = Op::JournalTrim { journal, before };
+                engine.commit(Batch::new().with(trim)).await?;
+            }
+            Ok::<(), CommitError>(())
+        };
+        if let Err(error) = recorded.await {
             tracing::error!(%agent, %error, "a failed agent could not be recorded");
         }
     });
+}
+
+/// Where the records end that are too many, looked at once for every 64 new ones.
+fn outdated(number: u64) -> Option<u64> {
+    let kept = FAILURE_RECORDS_MAX as u64;
+    (number.is_multiple_of(64) && number >= kept).then(|| number + 1 - kept)
 }
 
 /// The last `limit` records, the oldest of them first.
@@ -85,4 +102,18 @@ pub(crate) async fn records(engine: &dyn Engine, limit: usize) -> Result<Vec<Fai
         }
     }
     Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_records_are_kept() {
+        let kept = FAILURE_RECORDS_MAX as u64;
+        assert_eq!(outdated(64), None);
+        let number = kept.next_multiple_of(64);
+        assert_eq!(outdated(number), Some(number + 1 - kept));
+        assert_eq!(outdated(number + 1), None);
+    }
 }

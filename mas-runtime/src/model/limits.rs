@@ -82,6 +82,9 @@ pub const STREAM_ITEMS_MAX: usize = 32;
 /// Events that wait for a slow reader of `Runtime::events` before it misses the oldest.
 pub const EVENTS_MAX: usize = 4096;
 
+/// Records of agents that were given up on that an engine keeps, and up to 64 more; the oldest go first.
+pub const FAILURE_RECORDS_MAX: usize = 100_000;
+
 /// Restarts of one instance within [`RESTART_WINDOW`] before it is given up on.
 pub const RESTARTS_DEFAULT: u32 = 5;
 
