@@ -20,6 +20,8 @@ pub(crate) struct InHand {
     /// The run of its handler, once it has begun.
     turn: Option<Arc<Turn>>,
     wants_reply: bool,
+    /// Whether it is this one that keeps other entries of the same message off.
+    holds: bool,
 }
 
 impl InHand {
@@ -29,9 +31,10 @@ impl InHand {
         claim: Option<Box<Claim>>,
         expects_reply: bool,
     ) -> Self {
-        if let (Some(window), Some(claim)) = (&port.window, &claim) {
-            window.take_up(claim.id);
-        }
+        let holds = match (&port.window, &claim) {
+            (Some(window), Some(claim)) => window.take_up(claim.id),
+            _ => false,
+        };
         // Somebody may wait for the answer to a durable message who has not yet been heard of.
         let wants_reply = asker.wants_reply() || (claim.is_some() && expects_reply);
         Self {
@@ -40,6 +43,7 @@ impl InHand {
             claim,
             turn: None,
             wants_reply,
+            holds,
         }
     }
 
@@ -90,7 +94,7 @@ impl InHand {
     /// Nothing is to be done any more when this is dropped.
     pub(crate) fn over(&mut self) -> Option<Box<Claim>> {
         let claim = self.claim.take();
-        if let (Some(window), Some(claim)) = (self.window(), &claim) {
+        if let (true, Some(window), Some(claim)) = (self.holds, self.window(), &claim) {
             window.put_down(claim.id);
         }
         claim
