@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::agent::Agent;
 use super::backoff::REDELIVERY;
-use super::delivery::{Asker, Delivery};
+use super::delivery::{Asker, Deadline, Delivery};
 use super::event::EventKind;
 use super::hand::InHand;
 use super::host::DeadLetter;
@@ -19,7 +19,7 @@ use crate::store::{Batch, CommitError};
 
 /// Whether [`admit`] has anything to check.
 pub(crate) fn needs_admission(delivery: &Delivery) -> bool {
-    delivery.claim.is_some() || delivery.deadline.is_some()
+    delivery.claim.is_some() || delivery.deadline != Deadline::NEVER
 }
 
 /// Whether a message is still worth handling, and was not handled before. What is not comes to its end here.
@@ -109,7 +109,7 @@ fn expired_failure(delivery: &Delivery, port: &Port) -> Failure {
 
 fn has_expired<A: Agent>(instance: &Instance<A>, delivery: &Delivery) -> bool {
     let deadline = delivery.deadline;
-    deadline.is_some_and(|deadline| instance.host.core().clock.now() >= deadline)
+    deadline != Deadline::NEVER && deadline.has_passed(instance.host.core().clock.now())
 }
 
 /// Whether a message that no inbox knows of is still worth handling: its deadline has not passed, and whoever asked waits.

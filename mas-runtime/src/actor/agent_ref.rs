@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::agent::HandlerIndex;
+use super::delivery::Delivery;
 use super::host::Host;
 use super::port::Port;
 use super::send::{Ask, AskStream, Draft, Handle, Tell};
 use super::turn::Turn;
-use crate::model::{AgentId, Payload, Result};
+use crate::model::{AgentId, Result};
 
 /// A cheap handle to send to an agent. Its type parameter says which agent it is, where that is known.
 ///
@@ -41,7 +43,7 @@ impl<A> AgentRef<A> {
     /// # Errors
     /// [`SendError`](super::SendError) when awaited. A message to nobody is a dead letter, not an error.
     pub fn tell<P: Serialize + ?Sized>(&self, message_type: &str, payload: &P) -> Tell {
-        Tell::new(self.draft().by_type(message_type, payload))
+        Tell::new(self.draft(message_type, payload))
     }
 
     /// Sends a message and waits for its one reply, 60 s unless [`Ask::timeout`] says otherwise.
@@ -49,7 +51,7 @@ impl<A> AgentRef<A> {
     /// # Errors
     /// [`AskError`](super::AskError) when awaited.
     pub fn ask<R>(&self, message_type: &str, payload: &(impl Serialize + ?Sized)) -> Ask<R> {
-        Ask::new(self.draft().by_type(message_type, payload))
+        Ask::new(self.draft(message_type, payload))
     }
 
     /// Sends a message and gives the stream of its replies.
@@ -61,7 +63,7 @@ impl<A> AgentRef<A> {
         message_type: &str,
         payload: &(impl Serialize + ?Sized),
     ) -> AskStream<T> {
-        AskStream::new(self.draft().by_type(message_type, payload))
+        AskStream::new(self.draft(message_type, payload))
     }
 
     /// Stops the agent and its children: what runs ends, `#[on_stop]` runs, what waits becomes dead letters, or stays in
@@ -85,23 +87,23 @@ impl<A> AgentRef<A> {
         }
     }
 
-    /// A message to this agent, with nothing in it so far.
-    fn draft(&self) -> Draft {
-        Draft::new(Arc::clone(&self.handle), Turn::current())
+    fn draft<P: Serialize + ?Sized>(&self, message_type: &str, payload: &P) -> Draft {
+        let to = Arc::clone(&self.handle);
+        Draft::by_type(to, Turn::current(), message_type, payload)
     }
 
     /// A message for one of the agent's own handlers.
     #[inline(always)]
     pub(crate) fn typed_draft(
         &self,
-        handler: u16,
+        handler: HandlerIndex,
         message_type: &'static str,
-        payload: Payload,
+        delivery: Delivery,
     ) -> Draft
     where
         A: 'static,
     {
-        Draft::typed::<A>(Arc::clone(&self.handle), handler, message_type, payload)
+        Draft::typed::<A>(Arc::clone(&self.handle), handler, message_type, delivery)
     }
 }
 

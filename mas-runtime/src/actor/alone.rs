@@ -1,8 +1,9 @@
 //! An instance without an actor: what the test harness drives by hand.
 
 use std::any::TypeId;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
+use std::task::Poll;
 
 use super::agent::{Agent, AgentState, Declare, HandlerTable, StateOf};
 use super::delivery::{Answer, Asker, Delivery};
@@ -12,8 +13,8 @@ use super::instance::{Instance, Seated};
 use super::launch::Source;
 use super::mailbox::Pushed;
 use super::port::{Order, Port};
-use super::pump;
-use super::reply_cell::reply_cell;
+use super::pump::{self, Exit};
+use super::reply_cell::{ReplyReceiver, reply_cell};
 use super::state::StateCell;
 use super::timers::Timers;
 use crate::model::{AgentId, Failure, IdError, MessageType, Payload};
@@ -102,29 +103,26 @@ impl<A: Agent> Seat<A> {
             })
             .lasting());
         };
-        let (asker, mut answer) = reply_cell();
-        let mut delivery = Delivery {
-            payload,
-            asker: Asker::one_reply(asker),
-            route,
-            expects_reply: true,
-            ..Delivery::default()
-        };
+        let (asker, answer) = reply_cell();
+        let mut delivery = Delivery::new(payload);
+        delivery.asker = Asker::one_reply(asker);
+        delivery.route = route;
+        delivery.expects_reply = true;
         let cover = delivery.cover_mut();
         cover.id = self.instance.host.core().new_id();
         cover.message_type = Some(message_type);
         let pushed = port.slots[0]
             .mailbox
-            .push(&mut delivery, port.declaration.overflow);
+            .push(delivery, port.declaration.overflow);
         if !matches!(pushed, Pushed::Accepted) {
             return Err(Failure::permanent("the harness's mailbox is full"));
         }
         let instance = Arc::clone(&self.instance);
         let seated = self.seated().await?;
-        if let Some(seat) = seated.seat.as_deref_mut() {
-            Box::pin(pump::run(&instance, seat)).await;
-        }
-        let answer = poll_fn(|cx| answer.poll(cx)).await;
+        let answer = match seated.seat.as_deref_mut() {
+            Some(seat) => until_answered(pump::run(&instance, seat), answer).await,
+            None => None,
+        };
         answer.unwrap_or_else(|| Err(Failure::permanent("the handler gave no answer")))
     }
 
@@ -136,4 +134,21 @@ impl<A: Agent> Seat<A> {
             .as_mut()
             .ok_or_else(|| Failure::permanent("the agent has no seat"))
     }
+}
+
+/// Lets an instance run until a message is answered: then it waits for the next one.
+async fn until_answered(
+    pump: impl Future<Output = Exit>,
+    mut answer: ReplyReceiver,
+) -> Option<Answer> {
+    let mut pump = Box::pin(pump);
+    poll_fn(|cx| {
+        let ended = pump.as_mut().poll(cx).is_ready();
+        match answer.poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(answer),
+            Poll::Pending if ended => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }

@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 
 use super::agent::HandlerIndex;
 use super::agent_ref::AgentRef;
+use super::delivery::Delivery;
 use super::message::{Expect, Post};
 use super::send::{AskStream, Call, StreamCall};
 use crate::model::Payload;
@@ -19,7 +20,8 @@ pub fn call<A: 'static, P: Post, R: Expect>(
     message_type: &'static str,
     payload: P,
 ) -> Call<R> {
-    Call::new(to.typed_draft(handler, message_type, Payload::typed(payload)))
+    let delivery = Delivery::typed(payload);
+    Call::new(to.typed_draft(handler, message_type, delivery))
 }
 
 /// A typed call of a handler without a payload.
@@ -29,7 +31,8 @@ pub fn call_empty<A: 'static, R: Expect>(
     handler: HandlerIndex,
     message_type: &'static str,
 ) -> Call<R> {
-    Call::new(to.typed_draft(handler, message_type, Payload::empty()))
+    let delivery = Delivery::new(Payload::empty());
+    Call::new(to.typed_draft(handler, message_type, delivery))
 }
 
 /// A typed call of a streaming handler with a payload.
@@ -39,7 +42,8 @@ pub fn stream_call<A: 'static, P: Post, T: Expect>(
     message_type: &'static str,
     payload: P,
 ) -> StreamCall<T> {
-    AskStream::new(to.typed_draft(handler, message_type, Payload::typed(payload)))
+    let delivery = Delivery::typed(payload);
+    AskStream::new(to.typed_draft(handler, message_type, delivery))
 }
 
 /// A typed call of a streaming handler without a payload.
@@ -48,7 +52,8 @@ pub fn stream_call_empty<A: 'static, T: Expect>(
     handler: HandlerIndex,
     message_type: &'static str,
 ) -> StreamCall<T> {
-    AskStream::new(to.typed_draft(handler, message_type, Payload::empty()))
+    let delivery = Delivery::new(Payload::empty());
+    AskStream::new(to.typed_draft(handler, message_type, delivery))
 }
 
 /// A stream of references arrives owned.

@@ -224,7 +224,7 @@ impl<A> Context<A> {
         message_type: &str,
         payload: &P,
     ) -> Tell {
-        Tell::new(self.message(target.as_ref()).by_type(message_type, payload))
+        Tell::new(self.message(target.as_ref(), message_type, payload))
     }
 
     /// Sends a message and waits for its one reply. In a durable handler, too, it leaves at once; a second attempt of the
@@ -239,7 +239,7 @@ impl<A> Context<A> {
         message_type: &str,
         payload: &(impl Serialize + ?Sized),
     ) -> Ask<R> {
-        Ask::new(self.message(target.as_ref()).by_type(message_type, payload))
+        Ask::new(self.message(target.as_ref(), message_type, payload))
     }
 
     /// Sends a message and gives the stream of its replies.
@@ -252,7 +252,7 @@ impl<A> Context<A> {
         message_type: &str,
         payload: &(impl Serialize + ?Sized),
     ) -> AskStream<T> {
-        AskStream::new(self.message(target.as_ref()).by_type(message_type, payload))
+        AskStream::new(self.message(target.as_ref(), message_type, payload))
     }
 
     /// Replies before the handler returns, or with another type than it returns. The last reply counts.
@@ -488,8 +488,12 @@ impl<A> Context<A> {
             .ok_or_else(|| Error::msg(format!("`{}` has ended", self.turn.agent())))
     }
 
-    /// A message to the agent of this id, with nothing in it so far.
-    fn message(&self, target: &str) -> Draft {
+    fn message<P: Serialize + ?Sized>(
+        &self,
+        target: &str,
+        message_type: &str,
+        payload: &P,
+    ) -> Draft {
         let host = Arc::clone(&self.turn.host);
         let (id, fault) = match AgentId::new(target) {
             Ok(id) => (id, None),
@@ -497,8 +501,11 @@ impl<A> Context<A> {
         };
         let port = host.port(&id);
         let to = Arc::new(Handle { host, id, port });
-        let mut draft = Draft::new(to, Some(Arc::clone(&self.turn)));
-        draft.letter.fault = fault;
+        let turn = Some(Arc::clone(&self.turn));
+        let mut draft = Draft::by_type(to, turn, message_type, payload);
+        if fault.is_some() {
+            draft.letter.fault = fault;
+        }
         draft
     }
 

@@ -1,9 +1,13 @@
 //! An envelope on its way through a mailbox, with what ties it to its asker and to its inbox entry.
 
+use std::any::Any;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use super::agent::{HandlerTable, Route};
@@ -14,7 +18,7 @@ use super::turn::NO_ID;
 use crate::model::limits::BUDGET_DEFAULT;
 use crate::model::{
     AgentId, Envelope, Extra, Failure, FailureCode, MessageId, MessageType, Meta, Moment, Payload,
-    Priority,
+    PayloadError, Priority,
 };
 
 /// What an asker gets.
@@ -30,20 +34,123 @@ pub(crate) enum Part {
 
 /// A message on its way to a handler, and everything that must not be lost with it.
 ///
-/// It is what waits in mailboxes, so it is small: what its route and its target's handler table tell is not repeated, and
-/// what a plain message of a program has not got stands in a [`Cover`] of its own.
+/// It is one box, filled where the message is made: through drafts, mailboxes and hands only its address moves, and a typed
+/// payload stays where its sender has put it until the handler takes it.
+pub(crate) struct Delivery(Box<Parcel<dyn Content>>);
+
+struct Parcel<C: ?Sized> {
+    head: Head,
+    content: C,
+}
+
+/// What stands on a parcel.
 #[derive(Debug, Default)]
-pub(crate) struct Delivery {
-    pub(crate) payload: Payload,
+pub(crate) struct Head {
+    pub(crate) terms: Terms,
     pub(crate) asker: Asker,
-    pub(crate) cover: Option<Box<Cover>>,
     /// Its entry in the durable inbox.
     pub(crate) claim: Option<Box<Claim>>,
-    pub(crate) deadline: Option<Moment>,
+}
+
+/// What a handler needs to know of its message besides the payload.
+///
+/// It is small: what its route and its target's handler table tell is not repeated, and what a plain message of a program
+/// has not got stands in a [`Cover`] of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Terms {
+    pub(crate) cover: Option<Box<Cover>>,
+    pub(crate) deadline: Deadline,
     /// The handler that takes it.
     pub(crate) route: Route,
     pub(crate) priority: Priority,
     pub(crate) expects_reply: bool,
+}
+
+/// When a message stops being worth handling, if ever, in one word.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Deadline(Moment);
+
+impl Deadline {
+    pub(crate) const NEVER: Self = Self(Moment::LAST);
+
+    pub(crate) const fn at(moment: Moment) -> Self {
+        Self(moment)
+    }
+
+    pub(crate) fn of(moment: Option<Moment>) -> Self {
+        moment.map_or(Self::NEVER, Self)
+    }
+
+    pub(crate) fn moment(self) -> Option<Moment> {
+        (self != Self::NEVER).then_some(self.0)
+    }
+
+    pub(crate) fn has_passed(self, now: Moment) -> bool {
+        self != Self::NEVER && now >= self.0
+    }
+
+    /// What [`Deadline::nanos`] gave.
+    pub(crate) const fn from_nanos(nanos: u64) -> Self {
+        Self(Moment::from_nanos(nanos))
+    }
+
+    pub(crate) const fn nanos(self) -> u64 {
+        self.0.nanos()
+    }
+}
+
+impl Default for Deadline {
+    fn default() -> Self {
+        Self::NEVER
+    }
+}
+
+impl fmt::Debug for Deadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.moment().fmt(f)
+    }
+}
+
+/// What a parcel holds: a value of its own type, or a payload whose type is not known where it was packed.
+trait Content: Send {
+    fn as_any(&mut self) -> &mut dyn Any;
+
+    /// Takes it out.
+    fn take(&mut self) -> Payload;
+
+    /// How many bytes it has, where it is bytes already.
+    fn encoded_len(&self) -> Option<usize>;
+}
+
+/// A typed payload, until it is taken.
+struct Value<T>(Option<T>);
+
+impl<T: Serialize + Send + 'static> Content for Value<T> {
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn take(&mut self) -> Payload {
+        self.0.take().map_or_else(Payload::empty, Payload::typed)
+    }
+
+    fn encoded_len(&self) -> Option<usize> {
+        None
+    }
+}
+
+impl Content for Payload {
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn take(&mut self) -> Payload {
+        std::mem::take(self)
+    }
+
+    fn encoded_len(&self) -> Option<usize> {
+        Self::encoded_len(self)
+    }
 }
 
 /// What an envelope says that a plain message from outside any handler leaves out.
@@ -79,6 +186,25 @@ impl Default for Cover {
 }
 
 impl Delivery {
+    /// A message with this payload, under the terms of a root message.
+    pub(crate) fn new(payload: Payload) -> Self {
+        let head = Head::default();
+        Self(Box::new(Parcel {
+            head,
+            content: payload,
+        }))
+    }
+
+    /// A message with a payload that stays what it is, under the terms of a root message.
+    #[inline(always)]
+    pub(crate) fn typed<T: Serialize + Send + 'static>(value: T) -> Self {
+        let head = Head::default();
+        Self(Box::new(Parcel {
+            head,
+            content: Value(Some(value)),
+        }))
+    }
+
     /// An envelope for this handler.
     pub(crate) fn of(envelope: Envelope, route: Route) -> Self {
         let meta = envelope.meta;
@@ -93,18 +219,123 @@ impl Delivery {
             extra: meta.extra,
             pool: None,
         };
-        Self {
-            payload: envelope.payload,
-            asker: Asker::nobody(),
-            cover: Some(Box::new(cover)),
-            claim: None,
-            deadline: meta.deadline,
-            route,
-            priority: meta.priority,
-            expects_reply: meta.expects_reply,
+        let mut delivery = Self::new(envelope.payload);
+        let terms = &mut delivery.terms;
+        terms.cover = Some(Box::new(cover));
+        terms.deadline = Deadline::of(meta.deadline);
+        terms.route = route;
+        terms.priority = meta.priority;
+        terms.expects_reply = meta.expects_reply;
+        delivery
+    }
+
+    /// Takes the payload as a `T`.
+    ///
+    /// # Errors
+    /// As [`Payload::take`].
+    pub(crate) fn take_value<T: DeserializeOwned + 'static>(&mut self) -> Result<T, PayloadError> {
+        let own = self.0.content.as_any().downcast_mut::<Value<T>>();
+        match own.and_then(|own| own.0.take()) {
+            Some(value) => Ok(value),
+            None => self.take_payload().take(),
         }
     }
 
+    /// Takes the payload.
+    pub(crate) fn take_payload(&mut self) -> Payload {
+        self.0.content.take()
+    }
+
+    /// Gives it another payload.
+    pub(crate) fn set_payload(&mut self, payload: Payload) {
+        if let Some(own) = self.0.content.as_any().downcast_mut::<Payload>() {
+            *own = payload;
+            return;
+        }
+        let head = std::mem::take(&mut **self);
+        self.0 = Box::new(Parcel {
+            head,
+            content: payload,
+        });
+    }
+
+    /// The bytes of the payload, where it is bytes already.
+    pub(crate) fn encoded_len(&self) -> Option<usize> {
+        self.0.content.encoded_len()
+    }
+
+    /// Makes the payload bytes.
+    ///
+    /// # Errors
+    /// As [`Payload::settle`].
+    pub(crate) fn settle(&mut self, bytes_max: usize) -> Result<(), PayloadError> {
+        let mut payload = self.take_payload();
+        let settled = payload.settle(bytes_max);
+        self.set_payload(payload);
+        settled
+    }
+
+    /// The envelope that it stands for, with its payload, which is gone from here.
+    pub(crate) fn take_envelope(&mut self, target: AgentId, message_type: MessageType) -> Envelope {
+        let payload = self.take_payload();
+        let mut envelope = Envelope::new(
+            self.id(),
+            self.sender().clone(),
+            target,
+            message_type,
+            payload,
+        );
+        envelope.meta = self.meta();
+        envelope
+    }
+
+    /// The envelope of a delivery for this port, and who waits for its answer.
+    pub(crate) fn open(mut self, port: &Port) -> (Envelope, Asker) {
+        let message_type = self.message_type(&port.table).clone();
+        let envelope = self.take_envelope(port.id.clone(), message_type);
+        (envelope, std::mem::take(&mut self.asker))
+    }
+}
+
+impl Deref for Delivery {
+    type Target = Head;
+
+    #[inline]
+    fn deref(&self) -> &Head {
+        &self.0.head
+    }
+}
+
+impl DerefMut for Delivery {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Head {
+        &mut self.0.head
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl Deref for Head {
+    type Target = Terms;
+
+    #[inline]
+    fn deref(&self) -> &Terms {
+        &self.terms
+    }
+}
+
+impl DerefMut for Head {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Terms {
+        &mut self.terms
+    }
+}
+
+impl Terms {
     pub(crate) fn cover_mut(&mut self) -> &mut Cover {
         self.cover.get_or_insert_default()
     }
@@ -117,18 +348,18 @@ impl Delivery {
         self.cover.as_ref().map_or(&RUNTIME, |cover| &cover.sender)
     }
 
-    /// Its type, by the handler table of its target.
+    /// The message's type, by the handler table of its target.
     pub(crate) fn message_type<'a>(&'a self, table: &'a HandlerTable) -> &'a MessageType {
         let own = self.cover.as_ref();
         let own = own.and_then(|cover| cover.message_type.as_ref());
         own.unwrap_or_else(|| table.name(self.route))
     }
 
-    /// The terms that it travels under.
+    /// The terms as an envelope has them.
     pub(crate) fn meta(&self) -> Meta {
         let mut meta = Meta {
             priority: self.priority,
-            deadline: self.deadline,
+            deadline: self.deadline.moment(),
             expects_reply: self.expects_reply,
             ..Meta::default()
         };
@@ -140,27 +371,6 @@ impl Delivery {
             meta.extra.clone_from(&cover.extra);
         }
         meta
-    }
-
-    /// The envelope that it stands for, with its payload, which is gone from here.
-    pub(crate) fn take_envelope(&mut self, target: AgentId, message_type: MessageType) -> Envelope {
-        let payload = std::mem::take(&mut self.payload);
-        let mut envelope = Envelope::new(
-            self.id(),
-            self.sender().clone(),
-            target,
-            message_type,
-            payload,
-        );
-        envelope.meta = self.meta();
-        envelope
-    }
-
-    /// The envelope of a delivery that was made for this port, and who waits for its answer.
-    pub(crate) fn open(mut self, port: &Port) -> (Envelope, Asker) {
-        let message_type = self.message_type(&port.table).clone();
-        let envelope = self.take_envelope(port.id.clone(), message_type);
-        (envelope, self.asker)
     }
 }
 

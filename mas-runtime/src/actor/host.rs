@@ -42,8 +42,8 @@ pub(crate) trait Host: Send + Sync + fmt::Debug + 'static {
     /// Clock, chance, engine and events.
     fn core(&self) -> &Core;
 
-    /// Sends a message whose terms are settled, and leaves an empty one.
-    fn send(&self, to: &Handle, letter: &mut Letter) -> Sending;
+    /// Sends a message whose terms are settled.
+    fn send(&self, to: &Handle, letter: Letter) -> Sending;
 
     /// Whether the outbox of a durable agent can take one message more.
     fn outbox_has_room(&self, sender: &AgentId) -> bool;

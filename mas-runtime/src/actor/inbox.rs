@@ -549,17 +549,16 @@ impl Window {
                 envelope.message_type
             ))
         })?;
-        Ok(Delivery {
-            claim: Some(Box::new(Claim {
-                lane: entry.lane,
-                seq: entry.seq,
-                id: entry.id,
-                attempts: entry.attempts,
-                stored: entry.envelope,
-                conflicts: 0,
-            })),
-            ..Delivery::of(envelope, route)
-        })
+        let mut delivery = Delivery::of(envelope, route);
+        delivery.claim = Some(Box::new(Claim {
+            lane: entry.lane,
+            seq: entry.seq,
+            id: entry.id,
+            attempts: entry.attempts,
+            stored: entry.envelope,
+            conflicts: 0,
+        }));
+        Ok(delivery)
     }
 
     fn put(&self, delivery: Delivery) {

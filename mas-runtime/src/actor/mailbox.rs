@@ -41,22 +41,22 @@ struct State {
 struct Place(Mutex<Waiting>);
 
 enum Waiting {
-    InLine(Delivery, Option<Waker>),
+    InLine(Delivery, Waker),
     Taken,
     Closed(Delivery),
     /// The delivery went back to the sender, or the sender has gone.
     Left,
 }
 
-/// What became of a delivery that was pushed. It is gone from where it stood if it was accepted.
+/// What became of a delivery that was pushed.
 pub(crate) enum Pushed {
     Accepted,
     /// Accepted, and this one, the oldest of its lane, had to go.
-    Displaced(Box<Delivery>),
-    /// There is no room.
-    Full,
+    Displaced(Delivery),
+    /// There is no room for it.
+    Full(Delivery),
     /// The mailbox is closed.
-    Closed,
+    Closed(Delivery),
 }
 
 impl Mailbox {
@@ -75,22 +75,22 @@ impl Mailbox {
     }
 
     /// Puts a delivery in if its lane has room and nobody of its priority waits in line.
-    pub(crate) fn push(&self, delivery: &mut Delivery, overflow: Overflow) -> Pushed {
+    pub(crate) fn push(&self, delivery: Delivery, overflow: Overflow) -> Pushed {
         let priority = delivery.priority;
         let mut state = self.state();
         if state.closed {
-            return Pushed::Closed;
+            return Pushed::Closed(delivery);
         }
         let mut displaced = None;
         if state.lanes.lane_len(priority) >= self.capacity || state.has_line(priority) {
             if overflow != Overflow::DropOldest {
-                return Pushed::Full;
+                return Pushed::Full(delivery);
             }
             displaced = state.lanes.pop_lane(priority);
         }
-        state.lanes.push(priority, std::mem::take(delivery));
+        state.lanes.push(priority, delivery);
         self.ring(state);
-        displaced.map_or(Pushed::Accepted, |old| Pushed::Displaced(Box::new(old)))
+        displaced.map_or(Pushed::Accepted, Pushed::Displaced)
     }
 
     /// Puts an envelope in whatever the room: its number is bounded elsewhere. It comes back when the mailbox is closed.
@@ -111,7 +111,6 @@ impl Mailbox {
             mailbox: Arc::clone(self),
             delivery: Some(delivery),
             place: None,
-            looks: LOOKS_IN_LINE,
         }
     }
 
@@ -119,34 +118,28 @@ impl Mailbox {
     pub(crate) fn take(&self, count: usize, into: &mut VecDeque<Delivery>) {
         let mut state = self.state();
         state.taken += 1;
-        for _ in 0..count {
-            match state.lanes.pop() {
-                Some(delivery) => into.push_back(delivery),
-                None => break,
-            }
-        }
-        let woken = if state.line.is_empty() {
-            Vec::new()
-        } else {
-            self.admit(&mut state)
-        };
-        // Senders in line may have refilled empty lanes: what they brought is taken on the next call.
-        drop(state);
-        for waker in woken {
-            waker.wake();
-        }
+        into.extend(std::iter::from_fn(|| state.lanes.pop()).take(count));
+        // Senders in line may refill empty lanes: what they bring is taken on the next call.
+        self.let_in(state);
     }
 
     /// Takes one envelope out for another instance.
     pub(crate) fn take_one(&self) -> Option<Delivery> {
         let mut state = self.state();
         let delivery = state.lanes.pop();
+        self.let_in(state);
+        delivery
+    }
+
+    fn let_in(&self, mut state: MutexGuard<'_, State>) {
+        if state.line.is_empty() {
+            return;
+        }
         let woken = self.admit(&mut state);
         drop(state);
         for waker in woken {
             waker.wake();
         }
-        delivery
     }
 
     /// How many envelopes wait.
@@ -173,7 +166,7 @@ impl Mailbox {
             match std::mem::replace(&mut *waiting, Waiting::Taken) {
                 Waiting::InLine(delivery, waker) => {
                     state.lanes.push(priority, delivery);
-                    woken.extend(waker);
+                    woken.push(waker);
                 }
                 other => *waiting = other,
             }
@@ -208,7 +201,7 @@ impl Mailbox {
     pub(crate) fn attach(&self, bell: Arc<dyn Bell>) {
         let mut state = self.state();
         state.bell = Some(bell);
-        self.wake.sleep();
+        self.wake.expect();
         self.ring(state);
     }
 
@@ -231,9 +224,7 @@ impl Mailbox {
             {
                 *waiting = Waiting::Closed(delivery);
                 drop(waiting);
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
+                waker.wake();
             }
         }
         left
@@ -294,17 +285,11 @@ impl fmt::Debug for Mailbox {
     }
 }
 
-/// A sender in line lets others run this often and looks whether it is in, before it sleeps: a consumer at work soon lets it
-/// in, and waking a sender costs more.
-const LOOKS_IN_LINE: u32 = 64;
-
 /// A sender in line for room: ready when its envelope is in, or comes back because the mailbox closed.
 pub(crate) struct InLine {
     mailbox: Arc<Mailbox>,
     delivery: Option<Delivery>,
     place: Option<Arc<Place>>,
-    /// How often it still looks by itself before it has to be woken.
-    looks: u32,
 }
 
 impl Future for InLine {
@@ -319,16 +304,8 @@ impl Future for InLine {
         };
         let mut waiting = place.lock();
         match std::mem::replace(&mut *waiting, Waiting::Left) {
-            Waiting::InLine(delivery, waker) => {
-                let waker = match self.looks.checked_sub(1) {
-                    Some(left) => {
-                        self.looks = left;
-                        cx.waker().wake_by_ref();
-                        waker
-                    }
-                    None => Some(cx.waker().clone()),
-                };
-                *waiting = Waiting::InLine(delivery, waker);
+            Waiting::InLine(delivery, _) => {
+                *waiting = Waiting::InLine(delivery, cx.waker().clone());
                 Poll::Pending
             }
             Waiting::Taken | Waiting::Left => Poll::Ready(Ok(())),
@@ -350,8 +327,7 @@ impl InLine {
             self.mailbox.ring(state);
             return Poll::Ready(Ok(()));
         }
-        let waiting = Waiting::InLine(delivery, None);
-        cx.waker().wake_by_ref();
+        let waiting = Waiting::InLine(delivery, cx.waker().clone());
         let place = Arc::new(Place(Mutex::new(waiting)));
         state.line.push_back((priority, Arc::clone(&place)));
         drop(state);

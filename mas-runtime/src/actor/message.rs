@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-use super::delivery::Part;
+use super::delivery::{Delivery, Part};
 use super::host::Boxed;
 use super::turn::{NO_ID, Turn};
 use crate::model::limits::HANDLER_TIMEOUT;
@@ -81,19 +81,20 @@ impl<T: DeserializeOwned + Send + 'static> Expect for T {}
 /// One delivery, as a handler's arm sees it.
 #[derive(Debug)]
 pub struct Message {
-    payload: Payload,
+    /// What is left of it: its payload.
+    delivery: Delivery,
     wants_reply: bool,
     sink: Option<mpsc::Sender<Part>>,
 }
 
 impl Message {
     pub(crate) fn new(
-        payload: Payload,
+        delivery: Delivery,
         wants_reply: bool,
         sink: Option<mpsc::Sender<Part>>,
     ) -> Self {
         Self {
-            payload,
+            delivery,
             wants_reply,
             sink,
         }
@@ -104,8 +105,7 @@ impl Message {
     /// # Errors
     /// A lasting [`Failure`] that names the field, what was expected there and what came.
     pub fn payload<T: Receive>(&mut self) -> Result<T, Failure> {
-        let payload = std::mem::take(&mut self.payload);
-        payload.take().map_err(|error| {
+        self.delivery.take_value().map_err(|error| {
             let text = format!("payload of `{}`: {error}", message_type());
             Failure::new(FailureCode::BAD_PAYLOAD, text).lasting()
         })
@@ -113,13 +113,15 @@ impl Message {
 
     /// The handler takes no payload: whatever came is dropped.
     pub fn no_payload(&mut self) {
-        self.payload = Payload::empty();
+        drop(self.delivery.take_payload());
     }
 
     /// The whole envelope, with a payload of its own: call it before [`Message::payload`].
     pub fn envelope(&mut self) -> Envelope {
         // A payload that can't be encoded stays with the handler, which takes it as the value that it is.
-        let payload = self.payload.share().unwrap_or_default();
+        let mut own = self.delivery.take_payload();
+        let payload = own.share().unwrap_or_default();
+        self.delivery.set_payload(own);
         Turn::with_current(|turn| match turn {
             Some(turn) => turn.envelope(payload),
             // Only code that is not a handler gets here.

@@ -61,15 +61,15 @@ pub(crate) enum Order {
     Stop,
 }
 
-/// What became of a delivery at the door. It is gone from where it stood if it was accepted or dropped.
+/// What became of a delivery at the door.
 pub(crate) enum Delivered<'a> {
     Accepted,
-    /// There is no room.
-    Full(&'a Arc<Mailbox>),
+    /// There is no room for it.
+    Full(Delivery, &'a Arc<Mailbox>),
     /// This one had to go.
-    Dropped(Box<Delivery>),
+    Dropped(Delivery),
     /// Every instance is closed.
-    Closed,
+    Closed(Delivery),
 }
 
 impl Port {
@@ -115,17 +115,17 @@ impl Port {
     }
 
     /// Hands a delivery to an instance.
-    pub(crate) fn deliver(&self, delivery: &mut Delivery) -> Delivered<'_> {
+    pub(crate) fn deliver(&self, delivery: Delivery) -> Delivered<'_> {
         let mailbox = self.choose();
         let overflow = self.declaration.overflow;
         match mailbox.push(delivery, overflow) {
             Pushed::Accepted => Delivered::Accepted,
             Pushed::Displaced(old) => Delivered::Dropped(old),
-            Pushed::Closed => Delivered::Closed,
-            Pushed::Full if overflow == Overflow::DropNewest => {
-                Delivered::Dropped(Box::new(std::mem::take(delivery)))
+            Pushed::Closed(delivery) => Delivered::Closed(delivery),
+            Pushed::Full(delivery) if overflow == Overflow::DropNewest => {
+                Delivered::Dropped(delivery)
             }
-            Pushed::Full => Delivered::Full(mailbox),
+            Pushed::Full(delivery) => Delivered::Full(delivery, mailbox),
         }
     }
 

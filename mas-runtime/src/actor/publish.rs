@@ -33,9 +33,8 @@ pub(crate) async fn publish<P: Serialize + ?Sized>(
         let port = host.port(&id);
         let host = Arc::clone(host);
         let to = Arc::new(Handle { host, id, port });
-        let mut draft = Draft::new(to, turn.clone());
-        draft.letter.message_type = message_type.clone();
-        draft.letter.delivery.payload = payload.share()?;
+        let payload = payload.share()?;
+        let draft = Draft::new(to, turn.clone(), message_type.clone(), payload);
         tells.push(Tell::new(draft));
     }
     let sent = join_all(tells).await;

@@ -17,7 +17,7 @@ use futures_util::stream::FuturesUnordered;
 
 use super::admit;
 use super::agent::{Agent, Route};
-use super::delivery::{Asker, Delivery};
+use super::delivery::Delivery;
 use super::guard::{self, Ran};
 use super::hand::InHand;
 use super::instance::{Instance, LastCrash, Seat, timed_out};
@@ -26,30 +26,20 @@ use super::port::Order;
 use super::settle::{self, Settled};
 use super::turn::{Cause, Turn};
 use crate::model::limits::{ALONE_WAIT_MAX, BATCH_MAX, CONFLICTS_MAX, TURNS_BEFORE_YIELD};
-use crate::model::{Failure, FailureCode, Payload};
-
-/// A pump that finds nothing lets others run before it sleeps, since waking it costs more than that: once for this many
-/// messages that it has handled since it woke, so that waiting costs a small share of the work.
-const TURNS_PER_YIELD: u32 = 16;
-
-/// It does so no more often than this.
-const YIELDS_BEFORE_SLEEP: u32 = 64;
+use crate::model::{Failure, FailureCode};
 
 /// Why an actor stops pumping.
 #[derive(Debug)]
 pub(crate) enum Exit {
-    /// Nothing waits: whoever puts something in wakes it.
-    Idle,
     Stop,
     Crash(LastCrash),
 }
 
 type Running<'a> = Pin<Box<dyn Future<Output = Result<(), LastCrash>> + Send + 'a>>;
 
-/// Runs handlers until nothing waits, or the instance must end.
+/// Runs handlers, and waits for more, until the instance must end.
 pub(crate) async fn run<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A>) -> Exit {
     let mut turns: u32 = 0;
-    let mut yields: u32 = 0;
     loop {
         if let Some(exit) = ordered(instance) {
             return exit;
@@ -58,20 +48,10 @@ pub(crate) async fn run<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A
             refill(instance, &mut seat.batch);
         }
         let Some(next) = seat.batch.front() else {
-            if yields > 0 {
-                yields -= 1;
-                tokio::task::yield_now().await;
-                continue;
-            }
-            let wake = instance.mailbox.wake();
-            wake.sleep();
-            if instance.mailbox.is_empty() && instance.slot().order() == Order::Run {
-                return Exit::Idle;
-            }
-            wake.rise();
+            idle(instance).await;
             continue;
         };
-        // Those that are boxed would make this future large, which is made and moved at each wake-up.
+        // Those that are boxed would make this future large, which an idle agent keeps.
         let ran = if !next.route.exclusive {
             Box::pin(side_by_side(instance, seat)).await
         } else if keeps_nothing(instance, next) {
@@ -83,13 +63,30 @@ pub(crate) async fn run<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A
             return Exit::Crash(crash);
         }
         turns = turns.wrapping_add(1);
-        if turns.is_multiple_of(TURNS_PER_YIELD) && yields < YIELDS_BEFORE_SLEEP {
-            yields += 1;
-        }
         if turns.is_multiple_of(TURNS_BEFORE_YIELD) {
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// Waits until something may be in the mailbox, or an order was given. It waits in its task, inside the one message that its
+/// actor got: each further message of ractor's would cost more than the envelope.
+async fn idle<A: Agent>(instance: &Instance<A>) {
+    let wake = instance.mailbox.wake();
+    let mut waits = false;
+    poll_fn(|cx| {
+        if waits && wake.has_rung() {
+            return Poll::Ready(());
+        }
+        waits = true;
+        wake.idle(cx.waker());
+        if instance.mailbox.is_empty() && instance.slot().order() == Order::Run {
+            return Poll::Pending;
+        }
+        wake.rise();
+        Poll::Ready(())
+    })
+    .await;
 }
 
 /// Takes envelopes out of the mailbox. An instance of a pool takes one at a time, so that what waits is there for whichever
@@ -138,26 +135,21 @@ async fn quick_turn<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
 ) -> Result<(), LastCrash> {
-    let Some(delivery) = seat.batch.front_mut() else {
+    let Some(mut delivery) = seat.batch.pop_front() else {
         return Ok(());
     };
-    if delivery.deadline.is_some() && !admit::is_worth(instance, delivery) {
-        if let Some(delivery) = seat.batch.pop_front() {
-            admit::turn_down(instance, delivery);
-        }
+    if admit::needs_admission(&delivery) && !admit::is_worth(instance, &delivery) {
+        admit::turn_down(instance, delivery);
         return Ok(());
     }
     let route = delivery.route;
     let asker = std::mem::take(&mut delivery.asker);
-    let payload = std::mem::take(&mut delivery.payload);
-    let message = Message::new(payload, asker.wants_reply(), asker.sink());
-    if is_as_before(&seat.context.turn, delivery) {
-        seat.context.turn.go_on_with(delivery);
-        seat.batch.pop_front();
+    if is_as_before(&seat.context.turn, &delivery) {
+        seat.context.turn.go_on_with(&delivery);
     } else {
-        let cause = seat.batch.pop_front().map(Cause::of).unwrap_or_default();
-        prepare(instance, seat, cause, false);
+        prepare(instance, seat, Cause::of(&mut delivery), false);
     }
+    let message = Message::new(delivery, asker.wants_reply(), asker.sink());
     let ran = run_prepared(instance, seat, route, message).await;
     let draft = seat.context.take_draft();
     let turn = &*seat.context.turn;
@@ -198,10 +190,10 @@ fn is_traced<A: Agent>(instance: &Instance<A>) -> bool {
 async fn kept_turn<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
-    delivery: Delivery,
+    mut delivery: Delivery,
 ) -> Result<Option<Delivery>, LastCrash> {
     let route = delivery.route;
-    let (cause, mut hand, payload) = take_in_hand(instance, delivery);
+    let (cause, mut hand) = take_in_hand(instance, &mut delivery);
     let alone = hand
         .claim()
         .is_none_or(|claim| claim.conflicts >= CONFLICTS_MAX);
@@ -211,7 +203,7 @@ async fn kept_turn<A: Agent>(
     if instance.cell.is_stale() && !admit::fresh_state(instance, &mut hand, &cause).await {
         return Ok(None);
     }
-    let message = Message::new(payload, hand.wants_reply(), hand.sink());
+    let message = Message::new(delivery, hand.wants_reply(), hand.sink());
     prepare(instance, seat, cause, hand.stages());
     hand.begin(&seat.context.turn);
     let ran = run_prepared(instance, seat, route, message).await;
@@ -238,7 +230,7 @@ fn after(crash: Option<LastCrash>, settled: Settled) -> Result<Option<Delivery>,
     match (crash, settled) {
         (Some(crash), _) | (None, Settled::Crash(crash)) => Err(crash),
         (None, Settled::Done) => Ok(None),
-        (None, Settled::Again(delivery)) => Ok(Some(*delivery)),
+        (None, Settled::Again(delivery)) => Ok(Some(delivery)),
     }
 }
 
@@ -286,23 +278,13 @@ async fn run_prepared<A: Agent>(
     guard::run(lent, handler, timeout, slow).await
 }
 
-/// Takes a delivery apart: what its handler inherits, who asked, the payload.
-fn strip(mut delivery: Delivery) -> (Cause, Asker, Payload) {
-    let payload = std::mem::take(&mut delivery.payload);
-    let asker = std::mem::take(&mut delivery.asker);
-    (Cause::of(delivery), asker, payload)
-}
-
-/// Takes a delivery apart, with what must not be lost of it in hand.
-fn take_in_hand<A: Agent>(
-    instance: &Instance<A>,
-    mut delivery: Delivery,
-) -> (Cause, InHand, Payload) {
+/// Takes a delivery apart: what its handler inherits, and what must not be lost of it. The payload stays in it.
+fn take_in_hand<A: Agent>(instance: &Instance<A>, delivery: &mut Delivery) -> (Cause, InHand) {
     let claim = delivery.claim.take();
-    let expects_reply = delivery.expects_reply;
-    let (cause, asker, payload) = strip(delivery);
-    let hand = InHand::new(Arc::clone(&instance.port), asker, claim, expects_reply);
-    (cause, hand, payload)
+    let asker = std::mem::take(&mut delivery.asker);
+    let port = Arc::clone(&instance.port);
+    let hand = InHand::new(port, asker, claim, delivery.expects_reply);
+    (Cause::of(delivery), hand)
 }
 
 /// What a run comes to: its outcome, and whether the instance survives it.
@@ -432,21 +414,22 @@ async fn shared_turn<A: Agent>(
     }
     let route = delivery.route;
     if keeps_nothing(instance, &delivery) {
-        let (cause, asker, payload) = strip(delivery);
-        let message = Message::new(payload, asker.wants_reply(), asker.sink());
+        let asker = std::mem::take(&mut delivery.asker);
+        let cause = Cause::of(&mut delivery);
+        let message = Message::new(delivery, asker.wants_reply(), asker.sink());
         let (turn, ran) = run_shared(instance, agent, cause, None, route, message).await;
         let (outcome, crash) = judge(instance, &turn, ran);
         let settled = settle::settle_at_once(instance, asker, &turn, outcome, None);
         return after(crash, settled).map(drop);
     }
-    let (cause, mut hand, payload) = take_in_hand(instance, delivery);
+    let (cause, mut hand) = take_in_hand(instance, &mut delivery);
     let turns = instance
         .take_turn(false, patience(instance, &hand, &cause))
         .await;
     if instance.cell.is_stale() && !admit::fresh_state(instance, &mut hand, &cause).await {
         return Ok(());
     }
-    let message = Message::new(payload, hand.wants_reply(), hand.sink());
+    let message = Message::new(delivery, hand.wants_reply(), hand.sink());
     let (turn, ran) = run_shared(instance, agent, cause, Some(&mut hand), route, message).await;
     let (outcome, crash) = judge(instance, &turn, ran);
     let settled = settle::settle(instance, hand, turn, outcome, None, route).await;

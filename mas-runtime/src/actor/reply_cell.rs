@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use slab::Slab;
+
 use super::delivery::Answer;
 use super::tasks::Tasks;
 
-/// After this long an ask that still waits takes a timer of its own.
+/// After this long, or up to twice as long, an ask that still waits takes a timer of its own.
 pub(crate) const YOUNG: Duration = Duration::from_millis(5);
 
 /// Where one reply is waited for.
@@ -137,7 +139,7 @@ impl Drop for ReplyReceiver {
     }
 }
 
-/// The asks that have begun to wait a moment ago.
+/// The asks that have begun to wait a moment ago, and those that have been woken since.
 #[derive(Default)]
 pub(crate) struct Young {
     state: Mutex<Asks>,
@@ -145,36 +147,66 @@ pub(crate) struct Young {
 
 #[derive(Default)]
 struct Asks {
-    waiting: Vec<Arc<Cell>>,
+    waiting: Slab<(Arc<Cell>, Age)>,
     /// Whether somebody will look after them.
     watched: bool,
 }
 
+/// How often the watch has come by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Age {
+    New,
+    Seen,
+    Woken,
+}
+
 impl Young {
-    /// Wakes whoever waits for this reply once it is not young any more, unless it is here before.
-    pub(crate) fn note(self: &Arc<Self>, reply: &ReplyReceiver, tasks: &Tasks) {
-        let Some(cell) = &reply.0 else {
-            return;
-        };
+    /// Wakes whoever waits for this reply once it is not young any more. Gives the number to [`Young::forget`] it by.
+    pub(crate) fn note(self: &Arc<Self>, reply: &ReplyReceiver, tasks: &Tasks) -> Option<usize> {
+        let cell = Arc::clone(reply.0.as_ref()?);
         let mut state = self.state();
-        state.waiting.push(Arc::clone(cell));
+        let number = state.waiting.insert((cell, Age::New));
         if !std::mem::replace(&mut state.watched, true) {
             drop(state);
             tasks.spawn(Arc::clone(self).watch());
         }
+        Some(number)
+    }
+
+    /// Whether the one of this number has been woken, for it is not young any more.
+    pub(crate) fn has_grown(&self, number: usize) -> bool {
+        let state = self.state();
+        let age = state.waiting.get(number).map(|(_, age)| *age);
+        age.is_none_or(|age| age == Age::Woken)
+    }
+
+    /// The reply is here, or is waited for in another way, or not any more.
+    pub(crate) fn forget(&self, number: usize) {
+        let forgotten = self.state().waiting.try_remove(number);
+        drop(forgotten);
     }
 
     async fn watch(self: Arc<Self>) {
         let mut grown = Vec::new();
         loop {
             tokio::time::sleep(YOUNG).await;
+            let mut young = false;
             {
                 let mut state = self.state();
-                if state.waiting.is_empty() {
-                    state.watched = false;
-                    return;
+                for (_, (cell, age)) in &mut state.waiting {
+                    match age {
+                        Age::New => {
+                            *age = Age::Seen;
+                            young = true;
+                        }
+                        Age::Seen => {
+                            *age = Age::Woken;
+                            grown.push(Arc::clone(cell));
+                        }
+                        Age::Woken => {}
+                    }
                 }
-                std::mem::swap(&mut state.waiting, &mut grown);
+                state.watched = young;
             }
             for cell in grown.drain(..) {
                 let waker = match &*cell.state() {
@@ -184,6 +216,9 @@ impl Young {
                 if let Some(waker) = waker {
                     waker.wake();
                 }
+            }
+            if !young {
+                return;
             }
         }
     }

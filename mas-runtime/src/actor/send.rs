@@ -15,9 +15,9 @@ use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 use super::agent::{HandlerIndex, Route};
-use super::delivery::{Answer, Asker, Delivery, Part};
+use super::delivery::{Answer, Asker, Deadline, Delivery, Part};
 use super::error::{AskError, SendError};
-use super::host::{Boxed, Core, Host, Sending};
+use super::host::{Boxed, Host, Sending};
 use super::port::Port;
 use super::replies::Replies;
 use super::reply_cell::{ReplyReceiver, YOUNG, reply_cell};
@@ -39,8 +39,7 @@ pub(crate) struct Draft {
     pub(crate) letter: Letter,
 }
 
-/// A message that is not sent yet, without its address. It is sent from where it stands: only what is delivered is moved,
-/// once, into the mailbox.
+/// A message that is not sent yet, without its address.
 pub(crate) struct Letter {
     /// What will be delivered, but for its type.
     pub(crate) delivery: Delivery,
@@ -54,11 +53,12 @@ pub(crate) struct Letter {
     pub(crate) fault: Option<Box<SendError>>,
 }
 
-impl Default for Letter {
-    fn default() -> Self {
+impl Letter {
+    /// A message that no handler sends.
+    const fn new(message_type: MessageType, delivery: Delivery) -> Self {
         Self {
-            delivery: Delivery::default(),
-            message_type: MessageType::declared("-"),
+            delivery,
+            message_type,
             route: None,
             try_now: false,
             turn: None,
@@ -68,48 +68,54 @@ impl Default for Letter {
 }
 
 impl Draft {
-    /// A message without content, sent by the handler whose turn it is, if any.
-    pub(crate) fn new(to: Arc<Handle>, turn: Option<Arc<Turn>>) -> Self {
-        let letter = Letter {
-            turn,
-            ..Letter::default()
-        };
+    /// A message that was an envelope before.
+    pub(crate) fn of(to: Arc<Handle>, envelope: Envelope) -> Self {
+        let message_type = envelope.message_type.clone();
+        let delivery = Delivery::of(envelope, Route::default());
+        let letter = Letter::new(message_type, delivery);
         Self { to, letter }
     }
 
-    /// A message that was an envelope before.
-    pub(crate) fn of(to: Arc<Handle>, envelope: Envelope) -> Self {
-        let mut draft = Self::new(to, None);
-        draft.letter.message_type = envelope.message_type.clone();
-        draft.letter.delivery = Delivery::of(envelope, Route::default());
-        draft
+    /// A message of this type, sent by the handler whose turn it is, if any.
+    pub(crate) fn new(
+        to: Arc<Handle>,
+        turn: Option<Arc<Turn>>,
+        message_type: MessageType,
+        payload: Payload,
+    ) -> Self {
+        let mut letter = Letter::new(message_type, Delivery::new(payload));
+        letter.turn = turn;
+        Self { to, letter }
     }
 
     /// A message of this type with an encoded payload.
     pub(crate) fn by_type<P: Serialize + ?Sized>(
-        mut self,
+        to: Arc<Handle>,
+        turn: Option<Arc<Turn>>,
         message_type: &str,
         payload: &P,
     ) -> Self {
-        match MessageType::new(message_type) {
-            Ok(message_type) => self.letter.message_type = message_type,
-            Err(error) => self.letter.fault = Some(Box::new(error.into())),
-        }
-        match Payload::encode(payload) {
-            Ok(payload) => self.letter.delivery.payload = payload,
-            Err(error) => self.letter.fault = Some(Box::new(error.into())),
-        }
-        self
+        let mut fault: Option<SendError> = None;
+        let message_type = MessageType::new(message_type).unwrap_or_else(|error| {
+            fault = Some(error.into());
+            MessageType::declared("-")
+        });
+        let payload = Payload::encode(payload).unwrap_or_else(|error| {
+            fault = Some(error.into());
+            Payload::empty()
+        });
+        let mut draft = Self::new(to, turn, message_type, payload);
+        draft.letter.fault = fault.map(Box::new);
+        draft
     }
 
-    /// A message for a handler that the compiler knows, with a payload that stays what it is. It is put together where the
-    /// caller wants it: a copy costs more than the rest of sending it.
+    /// A message for a handler that the compiler knows.
     #[inline(always)]
     pub(crate) fn typed<A: 'static>(
         to: Arc<Handle>,
         handler: HandlerIndex,
         message_type: &'static str,
-        payload: Payload,
+        delivery: Delivery,
     ) -> Self {
         // Behind the id may be another type of agent, or none here: then the message type decides.
         let route = match &to.port {
@@ -117,10 +123,7 @@ impl Draft {
             _ => None,
         };
         let letter = Letter {
-            delivery: Delivery {
-                payload,
-                ..Delivery::default()
-            },
+            delivery,
             message_type: MessageType::declared(message_type),
             route,
             try_now: false,
@@ -141,24 +144,22 @@ impl Draft {
         turn.inherit(&mut self.letter.delivery)
     }
 
-    /// Sends it, or stages it with the handler that it belongs to.
-    fn send(&mut self) -> Sending {
+    /// Sends it, or stages it with the handler that it belongs to. Gives where it went.
+    pub(crate) fn send(mut self) -> (Arc<Handle>, Sending) {
         if let Err(error) = self.prepare() {
-            return Sending::Done(Err(error));
+            return (self.to, Sending::Done(Err(error)));
         }
         let staged = self.letter.turn.as_ref().is_some_and(|turn| turn.stages)
             && !self.letter.delivery.asker.wants_reply()
             && !self.letter.delivery.asker.wants_stream();
         if staged && let Some(turn) = self.letter.turn.take() {
             let to = Arc::clone(&self.to);
-            let letter = std::mem::take(&mut self.letter);
-            return Sending::Done(Self { to, letter }.stage(&turn));
+            return (to, Sending::Done(self.stage(&turn)));
         }
-        self.to.host.send(&self.to, &mut self.letter)
+        let sending = self.to.host.send(&self.to, self.letter);
+        (self.to, sending)
     }
-}
 
-impl Draft {
     /// The envelope that it would have been.
     pub(crate) fn into_envelope(mut self) -> Envelope {
         let target = self.to.id.clone();
@@ -171,8 +172,9 @@ impl Draft {
     fn stage(mut self, turn: &Turn) -> Result<(), SendError> {
         let host = &self.to.host;
         // It is stored as bytes: what is wrong with them is the handler's to hear.
-        let bytes_max = host.core().options.payload_bytes_max;
-        self.letter.delivery.payload.settle(bytes_max)?;
+        self.letter
+            .delivery
+            .settle(host.core().options.payload_bytes_max)?;
         if let Some(port) = host.port(&self.to.id)
             && port.route(&self.letter.message_type).is_none()
         {
@@ -189,13 +191,6 @@ impl Draft {
             });
         }
         turn.stage(self)
-    }
-}
-
-pub(crate) fn earlier(a: Option<Moment>, b: Option<Moment>) -> Option<Moment> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (one, other) => one.or(other),
     }
 }
 
@@ -225,7 +220,8 @@ macro_rules! options {
         pub fn deadline(mut self, after: Duration) -> Self {
             if let Some(draft) = self.draft_mut() {
                 let at = draft.to.host.core().clock.now() + after;
-                draft.letter.delivery.deadline = earlier(draft.letter.delivery.deadline, Some(at));
+                let delivery = &mut draft.letter.delivery;
+                delivery.deadline = delivery.deadline.min(Deadline::at(at));
             }
             self
         }
@@ -281,14 +277,12 @@ impl Future for Tell {
     type Output = Result<(), SendError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let TellState::Draft(draft, timeout) = &mut self.0 {
-            match draft.send() {
-                Sending::Done(done) => {
-                    self.0 = TellState::Done;
-                    return Poll::Ready(done);
-                }
-                Sending::Wait(wait) => self.0 = TellState::Sending(within(wait, *timeout)),
-            }
+        match std::mem::replace(&mut self.0, TellState::Done) {
+            TellState::Draft(draft, timeout) => match draft.send().1 {
+                Sending::Done(done) => return Poll::Ready(done),
+                Sending::Wait(wait) => self.0 = TellState::Sending(within(wait, timeout)),
+            },
+            before => self.0 = before,
         }
         let TellState::Sending(wait) = &mut self.0 else {
             return Poll::Pending;
@@ -335,7 +329,6 @@ enum AskState<W> {
 /// An ask on its way.
 struct Pending<W> {
     answer: W,
-    to: Arc<Handle>,
     patience: Patience,
     /// Held until the answer is here.
     _wait: Option<Box<OpenWait>>,
@@ -343,6 +336,7 @@ struct Pending<W> {
 
 /// How long an ask waits.
 struct Patience {
+    to: Arc<Handle>,
     timeout: Duration,
     until: Moment,
     timer: Timer,
@@ -351,8 +345,8 @@ struct Patience {
 enum Timer {
     /// It has not waited so far.
     None,
-    /// Whoever watches over the young wakes it.
-    Young,
+    /// Whoever watches over the young wakes it, who know it by this number.
+    Young(usize),
     Own(Pin<Box<Sleep>>),
 }
 
@@ -371,18 +365,21 @@ impl Drop for OpenWait {
 
 impl Patience {
     /// Ready when it has waited long enough. A reply that is waited for is young at first.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        core: &Core,
-        reply: Option<&ReplyReceiver>,
-    ) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>, reply: Option<&ReplyReceiver>) -> Poll<()> {
+        let core = self.to.host.core();
         if let (Timer::None, Some(reply)) = (&self.timer, reply)
-            && self.timeout > YOUNG
+            && self.timeout > 2 * YOUNG
+            && let Some(number) = core.young.note(reply, &core.tasks)
         {
-            core.young.note(reply, &core.tasks);
-            self.timer = Timer::Young;
+            self.timer = Timer::Young(number);
             return Poll::Pending;
+        }
+        if let Timer::Young(number) = self.timer {
+            // Polled for some other reason, it is still watched over.
+            if !core.young.has_grown(number) {
+                return Poll::Pending;
+            }
+            core.young.forget(number);
         }
         if !matches!(self.timer, Timer::Own(_)) {
             let left = self.until.since(core.clock.now());
@@ -390,7 +387,15 @@ impl Patience {
         }
         match &mut self.timer {
             Timer::Own(timer) => timer.as_mut().poll(cx),
-            Timer::None | Timer::Young => Poll::Pending,
+            Timer::None | Timer::Young(_) => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Patience {
+    fn drop(&mut self) {
+        if let Timer::Young(number) = self.timer {
+            self.to.host.core().young.forget(number);
         }
     }
 }
@@ -405,43 +410,37 @@ impl<W> AskState<W> {
 
     /// Sends the ask and starts its clock.
     fn begin(&mut self, channel: impl FnOnce() -> (Asker, W)) -> Result<(), AskError> {
-        let Self::Draft(draft, timeout) = self else {
+        let Self::Draft(mut draft, timeout) = std::mem::replace(self, Self::Done) else {
             return Ok(());
         };
         let timeout = timeout.unwrap_or(ASK_TIMEOUT);
         let now = draft.to.host.core().clock.now();
-        let letter = &mut draft.letter;
-        letter.delivery.deadline = earlier(letter.delivery.deadline, Some(now + timeout));
-        letter.delivery.expects_reply = true;
         let mut until = now + timeout;
-        if let Some(turn) = &letter.turn {
+        let delivery = &mut draft.letter.delivery;
+        delivery.deadline = delivery.deadline.min(Deadline::at(until));
+        delivery.expects_reply = true;
+        if let Some(turn) = &draft.letter.turn {
             // What the handler inherited may be shorter than its own patience.
             until = turn.deadline().map_or(until, |at| at.min(until));
         }
-        let wait = match open_wait(draft) {
-            Ok(wait) => wait,
-            Err(error) => {
-                *self = Self::Done;
-                return Err(error);
-            }
-        };
+        let wait = open_wait(&draft)?;
         let (asker, answer) = channel();
-        let letter = &mut draft.letter;
         // A stream can't be kept, so another attempt asks for a new one.
         if asker.wants_reply()
-            && let Some(id) = letter.turn.as_ref().and_then(|turn| turn.next_ask_id())
+            && let Some(id) = draft
+                .letter
+                .turn
+                .as_ref()
+                .and_then(|turn| turn.next_ask_id())
         {
-            letter.delivery.cover_mut().id = id;
+            draft.letter.delivery.cover_mut().id = id;
         }
-        letter.delivery.asker = asker;
-        let sending = draft.send();
-        let Self::Draft(draft, _) = std::mem::replace(self, Self::Done) else {
-            return Ok(());
-        };
+        draft.letter.delivery.asker = asker;
+        let (to, sending) = draft.send();
         let pending = Pending {
             answer,
-            to: draft.to,
             patience: Patience {
+                to,
                 timeout: until.since(now),
                 until,
                 timer: Timer::None,
@@ -473,8 +472,7 @@ impl<W> AskState<W> {
         let sent = match sending.as_mut().poll(cx) {
             Poll::Ready(sent) => sent.map_err(AskError::from),
             Poll::Pending => {
-                let core = pending.to.host.core();
-                std::task::ready!(pending.patience.poll(cx, core, None));
+                std::task::ready!(pending.patience.poll(cx, None));
                 Err(pending.timed_out())
             }
         };
@@ -489,7 +487,7 @@ impl<W> AskState<W> {
 impl<W> Pending<W> {
     fn timed_out(&self) -> AskError {
         AskError::TimedOut {
-            target: self.to.id.clone(),
+            target: self.patience.to.id.clone(),
             after: self.patience.timeout,
         }
     }
@@ -572,15 +570,14 @@ impl<R: DeserializeOwned + 'static> Future for Ask<R> {
         let answer = match pending.answer.poll(cx) {
             Poll::Ready(answer) => answer,
             Poll::Pending => {
-                let core = pending.to.host.core();
                 let reply = Some(&pending.answer);
-                std::task::ready!(pending.patience.poll(cx, core, reply));
+                std::task::ready!(pending.patience.poll(cx, reply));
                 let error = pending.timed_out();
                 self.state = AskState::Done;
                 return Poll::Ready(Err(error));
             }
         };
-        let reply = read_answer(answer, &pending.to.id);
+        let reply = read_answer(answer, &pending.patience.to.id);
         self.state = AskState::Done;
         Poll::Ready(reply)
     }
@@ -661,7 +658,7 @@ impl<T: DeserializeOwned + 'static> Future for AskStream<T> {
         match std::mem::replace(&mut self.state, AskState::Done) {
             AskState::Waiting(pending) => Poll::Ready(Ok(Replies::new(
                 pending.answer,
-                pending.to.id.clone(),
+                pending.patience.to.id.clone(),
                 pending.patience.timeout,
             ))),
             _ => Poll::Pending,

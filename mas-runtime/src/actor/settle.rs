@@ -32,7 +32,7 @@ use crate::store::{Batch, CommitError, Committed, Op};
 pub(crate) enum Settled {
     Done,
     /// Others have moved the state: it must run again.
-    Again(Box<Delivery>),
+    Again(Delivery),
     /// The handler said that the instance can't go on.
     Crash(LastCrash),
 }
@@ -113,8 +113,8 @@ pub(crate) async fn settle<A: Agent>(
     let tasks = &instance.host.core().tasks;
     let to_the_end = ToItsEnd::or_else(tasks, work, |(settled, window)| {
         // The instance that would run it again has been killed: the next one does.
-        if let (Settled::Again(delivery), Some(window)) = (settled, window)
-            && let Some(claim) = delivery.claim
+        if let (Settled::Again(mut delivery), Some(window)) = (settled, window)
+            && let Some(claim) = delivery.claim.take()
         {
             window.reload(*claim);
         }
@@ -381,10 +381,11 @@ fn conflict<A: Agent>(
     claim.conflicts += 1;
     core.trace(&instance.port.id, format_args!("conflict {}", claim.id));
     match envelope_of(&claim, core) {
-        Ok(envelope) => Settled::Again(Box::new(Delivery {
-            claim: Some(claim),
-            ..Delivery::of(envelope, route)
-        })),
+        Ok(envelope) => {
+            let mut delivery = Delivery::of(envelope, route);
+            delivery.claim = Some(claim);
+            Settled::Again(delivery)
+        }
         Err(_) => {
             // Reloading finds out what is wrong with it, and buries it.
             if let Some(window) = hand.window() {

@@ -99,9 +99,7 @@ impl<A: Agent> Actor for Shell<A> {
         let Some(seat) = seated.seat.as_deref_mut() else {
             return Ok(());
         };
-        // Boxed, so that an idle agent holds no room for its handlers' futures.
         match Box::pin(pump::run(&seated.instance, seat)).await {
-            Exit::Idle => Ok(()),
             Exit::Stop => {
                 seated.leave();
                 myself.stop(None);

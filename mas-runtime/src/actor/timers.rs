@@ -207,8 +207,8 @@ impl Timers {
     }
 
     async fn fire(&self, record: &Record) {
-        let mut draft = self.message(record);
-        match self.host.send(&draft.to, &mut draft.letter) {
+        let draft = self.message(record);
+        match self.host.send(&draft.to, draft.letter) {
             Sending::Done(Ok(())) => {}
             Sending::Done(Err(error)) => {
                 tracing::warn!(agent = %self.agent, %error, "a timer's message was not sent");
@@ -298,11 +298,9 @@ impl Timers {
             id: self.agent.clone(),
             port: self.host.port(&self.agent),
         });
-        let mut draft = Draft::new(to, None);
+        let payload = Payload::encoded(Codec::MessagePack, record.payload.clone());
+        let mut draft = Draft::new(to, None, record.message_type.clone(), payload);
         draft.letter.delivery.cover_mut().sender = self.agent.clone();
-        draft.letter.message_type = record.message_type.clone();
-        draft.letter.delivery.payload =
-            Payload::encoded(Codec::MessagePack, record.payload.clone());
         draft
     }
 

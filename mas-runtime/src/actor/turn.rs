@@ -8,15 +8,14 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::delivery::Delivery;
+use super::delivery::{Deadline, Delivery, Terms};
 use super::error::SendError;
 use super::host::Host;
 use super::port::Port;
-use super::send::{Draft, earlier};
+use super::send::Draft;
 use super::to_its_end::ToItsEnd;
 use crate::model::limits::{BUDGET_DEFAULT, HOPS_MAX, STAGED_BYTES_MAX};
 use crate::model::{AgentId, Envelope, Failure, MessageId, MessageType, Meta, Moment, Payload};
@@ -31,8 +30,7 @@ pub(crate) struct Turn {
     pub(crate) port: Arc<Port>,
     pub(crate) instance: u32,
     pub(crate) cause: Cause,
-    /// The deadline of the cause, in nanoseconds on the runtime's clock; [`NO_DEADLINE`] for none. It stands here so that the
-    /// turn of one ask can serve the next.
+    /// The [`Deadline`] of the cause. It stands here so that the turn of one ask can serve the next.
     deadline: AtomicU64,
     /// The terms of the cause, for whoever wants to look at them.
     meta: OnceLock<Box<Meta>>,
@@ -56,14 +54,14 @@ struct Notes {
     book: Option<Box<Book>>,
 }
 
-/// What a handler inherits from the message that it handles: the delivery itself, without its payload.
+/// What a handler inherits from the message that it handles.
 #[derive(Debug, Default)]
-pub(crate) struct Cause(Delivery);
+pub(crate) struct Cause(Terms);
 
 impl Cause {
-    /// A delivery whose payload, asker and entry have been taken out.
-    pub(crate) const fn of(delivery: Delivery) -> Self {
-        Self(delivery)
+    /// That of a delivery, which keeps its payload only.
+    pub(crate) fn of(delivery: &mut Delivery) -> Self {
+        Self(std::mem::take(&mut delivery.terms))
     }
 
     /// What `#[on_start]` and `#[on_stop]` run for.
@@ -96,9 +94,9 @@ impl Cause {
 }
 
 impl Deref for Cause {
-    type Target = Delivery;
+    type Target = Terms;
 
-    fn deref(&self) -> &Delivery {
+    fn deref(&self) -> &Terms {
         &self.0
     }
 }
@@ -106,14 +104,6 @@ impl Deref for Cause {
 /// The id of an envelope that nobody has looked at: a direct message gets its own when somebody first does, since an id
 /// costs a look at the clock.
 pub(crate) const NO_ID: MessageId = MessageId::from_bytes([0; 16]);
-
-const NO_DEADLINE: u64 = u64::MAX;
-
-fn nanos(deadline: Option<Moment>) -> u64 {
-    deadline.map_or(NO_DEADLINE, |at| {
-        u64::try_from(at.since_origin().as_nanos()).unwrap_or(NO_DEADLINE)
-    })
-}
 
 /// Where the ordinals of state updates begin, so that they never meet those of asks.
 const UPDATES_FROM: u32 = 1 << 31;
@@ -157,7 +147,7 @@ impl Turn {
             host,
             port,
             instance,
-            deadline: AtomicU64::new(nanos(cause.deadline)),
+            deadline: AtomicU64::new(cause.deadline.nanos()),
             cause,
             meta: OnceLock::new(),
             stages: false,
@@ -191,10 +181,11 @@ impl Turn {
 
     /// The deadline of the message that it handles.
     pub(crate) fn deadline(&self) -> Option<Moment> {
-        match self.deadline.load(Ordering::Relaxed) {
-            NO_DEADLINE => None,
-            nanos => Some(Moment::from_origin(Duration::from_nanos(nanos))),
-        }
+        self.limit().moment()
+    }
+
+    fn limit(&self) -> Deadline {
+        Deadline::from_nanos(self.deadline.load(Ordering::Relaxed))
     }
 
     fn terms(&self) -> Meta {
@@ -206,14 +197,14 @@ impl Turn {
 
     /// Goes on with a message for which [`Turn::is_as_new_for`] holds.
     pub(crate) fn go_on_with(&self, delivery: &Delivery) {
-        let deadline = nanos(delivery.deadline);
-        self.deadline.store(deadline, Ordering::Relaxed);
+        let deadline = delivery.deadline;
+        self.deadline.store(deadline.nanos(), Ordering::Relaxed);
     }
 
     /// Whether a message would find this turn as a new one but for its deadline: its cause is as plain a message to the same
     /// handler, and nothing was done in it.
     pub(crate) fn is_as_new_for(&self, delivery: &Delivery) -> bool {
-        let cause = &self.cause.0;
+        let cause = &self.cause;
         let same = cause.route == delivery.route
             && cause.priority == delivery.priority
             && cause.expects_reply == delivery.expects_reply;
@@ -235,7 +226,7 @@ impl Turn {
         let pool = cause.0.cover.as_mut().and_then(|cover| cover.pool.take());
         self.pool = pool.map_or_else(OnceLock::new, OnceLock::from);
         self.meta.take();
-        *self.deadline.get_mut() = nanos(cause.deadline);
+        *self.deadline.get_mut() = cause.deadline.nanos();
         self.cause = cause;
         self.stages = stages;
         *self.asks.get_mut() = 0;
@@ -294,7 +285,7 @@ impl Turn {
             })
             .map_err(|_| SendError::BudgetSpent)?
             - 1;
-        delivery.deadline = earlier(self.deadline(), delivery.deadline);
+        delivery.deadline = self.limit().min(delivery.deadline);
         let cover = delivery.cover_mut();
         cover.sender = self.agent().clone();
         cover.hops = hops + 1;
@@ -358,7 +349,7 @@ impl Turn {
 
     /// Keeps a message, whose payload is encoded, until the turn commits.
     pub(crate) fn stage(&self, draft: Draft) -> Result<(), SendError> {
-        let bytes = draft.letter.delivery.payload.encoded_len().unwrap_or(0);
+        let bytes = draft.letter.delivery.encoded_len().unwrap_or(0);
         let staged = self.note(|book| {
             if book.staged_bytes + bytes > STAGED_BYTES_MAX {
                 return Err(SendError::TooMuchStaged {

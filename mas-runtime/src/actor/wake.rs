@@ -2,9 +2,10 @@
 //!
 //! It is a module of its own that depends on nothing else, so that loom can check it (`RUSTFLAGS="--cfg mas_loom"`).
 //!
-//! A consumer is *busy* (it will look into the mailbox again by itself), *asleep* (its actor waits for a message) or
-//! *parked* (its task runs handlers that wait, and can be woken by its waker). Calling order of the consumer: find the
-//! mailbox empty, [`Wake::sleep`] or [`Wake::park`], **look again**, and [`Wake::rise`] if something is there after all.
+//! A consumer is *busy* (it will look into the mailbox again by itself), *absent* (its actor waits for its first message), or
+//! its task waits and can be woken by its waker: *idle* with nothing to do, *parked* while handlers run that wait. Calling
+//! order of the consumer: find the mailbox empty, [`Wake::idle`] or [`Wake::park`], **look again**, and [`Wake::rise`] if
+//! something is there after all.
 
 #[cfg(not(mas_loom))]
 use std::sync::{
@@ -22,8 +23,9 @@ use std::sync::PoisonError;
 use std::task::Waker;
 
 const BUSY: u8 = 0;
-const ASLEEP: u8 = 1;
+const ABSENT: u8 = 1;
 const PARKED: u8 = 2;
+const IDLE: u8 = 3;
 
 /// What the producer must do after it put something in.
 #[derive(Debug)]
@@ -43,10 +45,10 @@ pub(crate) struct Wake {
 }
 
 impl Wake {
-    /// The flag of a consumer that is asleep.
+    /// The flag of a consumer that has not come yet.
     pub(crate) fn new() -> Self {
         Self {
-            state: AtomicU8::new(ASLEEP),
+            state: AtomicU8::new(ABSENT),
             waker: Mutex::new(None),
         }
     }
@@ -57,26 +59,40 @@ impl Wake {
             return Ring::Nothing;
         }
         match self.state.swap(BUSY, Ordering::SeqCst) {
-            ASLEEP => Ring::Actor,
-            PARKED => Ring::Task(self.waker().take()),
+            ABSENT => Ring::Actor,
+            PARKED | IDLE => Ring::Task(self.waker().take()),
             _ => Ring::Nothing,
         }
     }
 
-    /// The consumer found nothing and returns to its actor.
-    pub(crate) fn sleep(&self) {
-        self.change(ASLEEP);
+    /// A consumer will come when its actor gets a message.
+    pub(crate) fn expect(&self) {
+        self.change(ABSENT);
     }
 
-    /// The consumer found nothing and waits with this waker.
+    /// The consumer found nothing, and waits with this waker for handlers that run.
     pub(crate) fn park(&self, waker: &Waker) {
+        self.wait(waker, PARKED);
+    }
+
+    /// The consumer found nothing, and waits with this waker for something to do.
+    pub(crate) fn idle(&self, waker: &Waker) {
+        self.wait(waker, IDLE);
+    }
+
+    fn wait(&self, waker: &Waker, state: u8) {
         let mut slot = self.waker();
         match &mut *slot {
             Some(old) if old.will_wake(waker) => {}
             other => *other = Some(waker.clone()),
         }
         drop(slot);
-        self.change(PARKED);
+        self.change(state);
+    }
+
+    /// Whether somebody has rung since the consumer began to wait, or nobody waits.
+    pub(crate) fn has_rung(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == BUSY
     }
 
     /// The consumer goes on by itself.
@@ -91,7 +107,7 @@ impl Wake {
 
     /// Whether the consumer is at work, as far as one can tell from outside.
     pub(crate) fn is_busy(&self) -> bool {
-        self.state.load(Ordering::Relaxed) != ASLEEP
+        matches!(self.state.load(Ordering::Relaxed), BUSY | PARKED)
     }
 
     fn waker(&self) -> impl std::ops::DerefMut<Target = Option<Waker>> + '_ {
@@ -126,7 +142,7 @@ mod loom_tests {
                 })
                 .collect();
             let taken = std::mem::take(&mut *queue.lock().unwrap());
-            wake.sleep();
+            wake.expect();
             let late = *queue.lock().unwrap() > 0;
             if late {
                 wake.rise();
@@ -219,7 +235,7 @@ mod tests {
         wake.park(Waker::noop());
         assert!(matches!(wake.ring(), Ring::Task(Some(_))));
         assert!(matches!(wake.ring(), Ring::Nothing));
-        wake.sleep();
+        wake.expect();
         wake.rise();
         assert!(matches!(wake.ring(), Ring::Nothing));
     }

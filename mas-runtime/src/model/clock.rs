@@ -9,6 +9,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub struct Moment(u64);
 
 impl Moment {
+    /// Later than whatever happens.
+    pub(crate) const LAST: Self = Self(u64::MAX);
+
+    pub(crate) const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    pub(crate) const fn nanos(self) -> u64 {
+        self.0
+    }
+
     /// The moment this long after the clock began, at most 584 years.
     pub fn from_origin(elapsed: Duration) -> Self {
         Self(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))

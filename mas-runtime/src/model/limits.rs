@@ -33,7 +33,7 @@ pub const CONCURRENCY_MAX: usize = 65_536;
 pub const BATCH_MAX: usize = 64;
 
 /// Envelopes that an instance handles before it lets other tasks of its thread run.
-pub const TURNS_BEFORE_YIELD: u32 = 256;
+pub const TURNS_BEFORE_YIELD: u32 = 1024;
 
 /// Entries of one agent id's durable inbox. A sender waits, or is refused, beyond it.
 pub const INBOX_ENTRIES_MAX: usize = 100_000;

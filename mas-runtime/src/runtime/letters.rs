@@ -315,12 +315,10 @@ impl DeadLetters {
             port,
             id: envelope.target,
         });
-        let mut draft = Draft::new(to, None);
+        let mut draft = Draft::new(to, None, envelope.message_type, envelope.payload);
         draft.letter.delivery.cover_mut().sender = envelope.sender;
-        draft.letter.delivery.payload = envelope.payload;
         draft.letter.delivery.priority = envelope.meta.priority;
-        draft.letter.message_type = envelope.message_type;
-        match self.inner.send(&draft.to, &mut draft.letter) {
+        match self.inner.send(&draft.to, draft.letter) {
             Sending::Done(done) => done?,
             Sending::Wait(wait) => wait.await?,
         }

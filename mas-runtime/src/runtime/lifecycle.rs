@@ -225,11 +225,10 @@ impl Inner {
             id: watcher.clone(),
             port: self.port(watcher),
         });
-        let mut draft = Draft::new(to, None);
-        draft.letter.delivery.cover_mut().sender = watched.clone();
         let ended = Ended::new(watched.clone(), said.is_some(), said);
-        let mut draft = draft.by_type(ENDED, &ended);
-        match self.send_letter(&draft.to, &mut draft.letter) {
+        let mut draft = Draft::by_type(to, None, ENDED, &ended);
+        draft.letter.delivery.cover_mut().sender = watched.clone();
+        match self.send_letter(&draft.to, draft.letter) {
             Sending::Done(Ok(())) => {}
             Sending::Done(Err(error)) => {
                 tracing::warn!(%watcher, %watched, %error, "a watcher could not be told");

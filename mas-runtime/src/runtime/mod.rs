@@ -347,7 +347,7 @@ impl Host for Inner {
         &self.core
     }
 
-    fn send(&self, to: &Handle, letter: &mut Letter) -> Sending {
+    fn send(&self, to: &Handle, letter: Letter) -> Sending {
         self.send_letter(to, letter)
     }
 
@@ -377,23 +377,25 @@ impl Host for Inner {
 
     fn append(&self, draft: Draft, batch: Batch) -> Boxed<'static, Result<(), SendError>> {
         let id = draft.to.id.clone();
+        let mut letter = draft.letter;
         match self.port(&id) {
-            Some(port) => match (&port.window, port.route(&draft.letter.message_type)) {
+            Some(port) => match (&port.window, port.route(&letter.message_type)) {
                 (Some(window), Some(route)) => {
+                    Self::make(&mut letter, route);
                     let window = Arc::clone(window);
-                    self.append_to(window, Arc::clone(&port), route, draft.letter, batch)
+                    self.append_to(window, Arc::clone(&port), letter, batch)
                 }
                 (Some(_), None) => {
                     let error = SendError::UnknownMessageType {
                         target: id,
-                        message_type: draft.letter.message_type,
+                        message_type: letter.message_type,
                         handled: port.table.message_types(),
                     };
                     Box::pin(std::future::ready(Err(error)))
                 }
                 (None, _) => Box::pin(std::future::ready(Err(SendError::Stopped { target: id }))),
             },
-            None => self.append_unattended(id, draft.letter, batch),
+            None => self.append_unattended(id, letter, batch),
         }
     }
 

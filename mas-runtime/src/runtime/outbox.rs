@@ -268,7 +268,7 @@ async fn send(
         bury(inner, sender, entry, Some(envelope), reason).await;
         return Ok(());
     }
-    let mut draft = draft_of(inner, envelope);
+    let draft = draft_of(inner, envelope);
     if kept {
         let batch = Batch::new().with(remove);
         return match Arc::clone(inner).append(draft, batch).await {
@@ -279,7 +279,7 @@ async fn send(
             Err(error) => lasting(inner, sender, entry, &target, error).await,
         };
     }
-    let handed = match inner.send(&draft.to, &mut draft.letter) {
+    let handed = match inner.send(&draft.to, draft.letter) {
         Sending::Done(done) => done,
         Sending::Wait(wait) => wait.await,
     };

@@ -10,7 +10,7 @@ use super::Inner;
 use super::repeats::Repeats;
 use crate::actor::{
     Boxed, DeadLetter, Delivered, Delivery, Draft, EndReason, Handle, Host, Letter, Mailbox, NO_ID,
-    Overflow, Planned, Port, Route, SendError, Sending, ToItsEnd, Window,
+    Overflow, Planned, Port, Route, SendError, Sending, ToItsEnd, Turn, Window,
 };
 use crate::model::limits::INBOX_ENTRIES_MAX;
 use crate::model::{
@@ -20,11 +20,11 @@ use crate::store::{Batch, CommitError, Committed, Op};
 
 impl Inner {
     /// Sends one message, whose terms are settled, on its way.
-    pub(super) fn send_letter(&self, to: &Handle, letter: &mut Letter) -> Sending {
+    pub(super) fn send_letter(&self, to: &Handle, letter: Letter) -> Sending {
         if !self.open.load(Ordering::Acquire) {
             return Sending::Done(Err(SendError::ShutDown));
         }
-        if let Err(error) = self.check_size(&letter.delivery.payload) {
+        if let Err(error) = self.check_size(&letter.delivery) {
             return Sending::Done(Err(error));
         }
         // The port is borrowed from the ref: all senders share its count of references.
@@ -32,25 +32,24 @@ impl Inner {
             Some(port) if !port.has_ended() => self.send_to(port, letter),
             _ => match self.port(&to.id) {
                 Some(port) => self.send_to(&port, letter),
-                None => self.to_nobody(to, std::mem::take(letter)),
+                None => self.to_nobody(to, letter),
             },
         }
     }
 
-    fn send_to(&self, port: &Arc<Port>, letter: &mut Letter) -> Sending {
-        let route = match route(port, letter) {
-            Ok(route) => route,
+    fn send_to(&self, port: &Arc<Port>, mut letter: Letter) -> Sending {
+        match route(port, &letter) {
+            Ok(route) => Self::make(&mut letter, route),
             Err(error) => return Sending::Done(Err(error)),
-        };
-        match &port.window {
-            None => self.carry(port, letter, route),
-            Some(_) if self.is_lost(&port.id, letter) => Sending::Done(Ok(())),
-            Some(window) => {
-                let (window, port) = (Arc::clone(window), Arc::clone(port));
-                let letter = std::mem::take(letter);
-                Sending::Wait(self.append_to(window, port, route, letter, Batch::new()))
-            }
         }
+        let Some(window) = &port.window else {
+            return self.carry(port, letter);
+        };
+        let Some(letter) = self.not_lost(&port.id, letter) else {
+            return Sending::Done(Ok(()));
+        };
+        let (window, port) = (Arc::clone(window), Arc::clone(port));
+        Sending::Wait(self.append_to(window, port, letter, Batch::new()))
     }
 
     /// Whether nothing gets from one agent to another now, for the test kit wants it so.
@@ -59,28 +58,27 @@ impl Inner {
         intercept.is_some_and(|intercept| intercept.parts(sender, target))
     }
 
-    /// Whether a message to a durable agent is lost on its way to the inbox.
-    fn is_lost(&self, target: &AgentId, letter: &mut Letter) -> bool {
-        if !self.is_parted(letter.delivery.sender(), target) {
-            return false;
-        }
-        let lost = std::mem::take(&mut letter.delivery);
-        let intercept = self.core.intercept.get();
-        intercept.is_some_and(|intercept| intercept.pass(target, lost).is_none())
-    }
-
     /// Step 1, make: completes what will be delivered.
-    fn make(letter: &mut Letter, route: Route) -> &mut Delivery {
+    pub(super) fn make(letter: &mut Letter, route: Route) {
         letter.delivery.route = route;
         if route.any {
             letter.delivery.cover_mut().message_type = Some(letter.message_type.clone());
         }
-        &mut letter.delivery
     }
 
-    fn check_size(&self, payload: &Payload) -> Result<(), SendError> {
+    /// A message to a durable agent, unless it is lost on its way to the inbox.
+    fn not_lost(&self, target: &AgentId, mut letter: Letter) -> Option<Letter> {
+        if self.is_parted(letter.delivery.sender(), target)
+            && let Some(intercept) = self.core.intercept.get()
+        {
+            letter.delivery = intercept.pass(target, letter.delivery)?;
+        }
+        Some(letter)
+    }
+
+    fn check_size(&self, delivery: &Delivery) -> Result<(), SendError> {
         let bytes_max = self.core.options.payload_bytes_max;
-        match payload.encoded_len() {
+        match delivery.encoded_len() {
             Some(bytes) if bytes > bytes_max => {
                 Err(PayloadError::TooLarge { bytes, bytes_max }.into())
             }
@@ -114,9 +112,9 @@ impl Inner {
             }));
         }
         if self.is_known(&target) {
-            if self.is_lost(&target, &mut letter) {
+            let Some(letter) = self.not_lost(&target, letter) else {
                 return Sending::Done(Ok(()));
-            }
+            };
             return Sending::Wait(self.append_unattended(target, letter, Batch::new()));
         }
         self.dead_letter(DeadLetter {
@@ -127,32 +125,35 @@ impl Inner {
     }
 
     /// Step 6, carry, to an agent without an inbox: into a mailbox.
-    fn carry(&self, port: &Arc<Port>, letter: &mut Letter, route: Route) -> Sending {
-        let wait = !letter.try_now;
-        let delivery = Self::make(letter, route);
+    fn carry(&self, port: &Arc<Port>, letter: Letter) -> Sending {
+        let Letter {
+            mut delivery,
+            try_now,
+            turn,
+            ..
+        } = letter;
         if let Some(intercept) = self.core.intercept.get() {
-            match intercept.pass(&port.id, std::mem::take(delivery)) {
-                Some(passed) => *delivery = passed,
+            match intercept.pass(&port.id, delivery) {
+                Some(passed) => delivery = passed,
                 None => return Sending::Done(Ok(())),
             }
         }
-        if Repeats::may_come(delivery) && !self.repeats.begin(&self.me(), &port.id, delivery) {
+        if Repeats::may_come(&delivery) && !self.repeats.begin(&self.me(), &port.id, &mut delivery)
+        {
             return Sending::Done(Ok(()));
         }
+        let waits = !try_now && port.declaration.overflow == Overflow::Wait;
         match port.deliver(delivery) {
             Delivered::Accepted => Sending::Done(Ok(())),
             Delivered::Dropped(dropped) => {
-                self.dropped(port, *dropped);
+                self.dropped(port, dropped);
                 Sending::Done(Ok(()))
             }
-            Delivered::Closed => {
-                let delivery = std::mem::take(delivery);
-                Sending::Done(self.again(port, delivery))
+            Delivered::Closed(delivery) => Sending::Done(self.again(port, delivery)),
+            Delivered::Full(delivery, mailbox) if waits => {
+                self.wait_in_line(port, mailbox, delivery, turn.as_deref())
             }
-            Delivered::Full(mailbox) if wait && port.declaration.overflow == Overflow::Wait => {
-                self.wait_in_line(port, mailbox, letter)
-            }
-            Delivered::Full(_) => Sending::Done(Err(full(port, std::mem::take(delivery)))),
+            Delivered::Full(delivery, _) => Sending::Done(Err(full(port, delivery))),
         }
     }
 
@@ -161,10 +162,9 @@ impl Inner {
         &self,
         port: &Arc<Port>,
         mailbox: &Arc<Mailbox>,
-        letter: &mut Letter,
+        delivery: Delivery,
+        turn: Option<&Turn>,
     ) -> Sending {
-        let delivery = std::mem::take(&mut letter.delivery);
-        let turn = letter.turn.take();
         // Only the handler that waits could make room: it would wait for ever.
         if turn.is_some_and(|turn| turn.is_alone_in(port)) {
             return Sending::Done(Err(full(port, delivery)));
@@ -181,27 +181,27 @@ impl Inner {
     }
 
     /// An instance ended before it took the message: another may.
-    fn again(&self, port: &Port, mut delivery: Delivery) -> Result<(), SendError> {
+    fn again(&self, port: &Port, delivery: Delivery) -> Result<(), SendError> {
         if port.has_ended() {
             return self.closed(port, delivery);
         }
-        match port.deliver(&mut delivery) {
+        match port.deliver(delivery) {
             Delivered::Accepted => Ok(()),
-            Delivered::Full(_) => Err(full(port, delivery)),
+            Delivered::Full(delivery, _) => Err(full(port, delivery)),
             Delivered::Dropped(dropped) => {
-                self.dropped(port, *dropped);
+                self.dropped(port, dropped);
                 Ok(())
             }
-            Delivered::Closed => self.closed(port, delivery),
+            Delivered::Closed(delivery) => self.closed(port, delivery),
         }
     }
 
     /// The agent ended before it took the message.
-    fn closed(&self, port: &Port, delivery: Delivery) -> Result<(), SendError> {
+    fn closed(&self, port: &Port, mut delivery: Delivery) -> Result<(), SendError> {
         let target = port.id.clone();
         let failed = matches!(port.end(), Some(EndReason::Failed(_)));
         if delivery.asker.wants_reply() || delivery.asker.wants_stream() {
-            delivery.asker.disarm();
+            std::mem::take(&mut delivery.asker).disarm();
             return Err(if failed {
                 SendError::Failed { target }
             } else {
@@ -236,14 +236,12 @@ impl Inner {
         &self,
         window: Arc<Window>,
         port: Arc<Port>,
-        route: Route,
-        mut letter: Letter,
+        letter: Letter,
         batch: Batch,
     ) -> Boxed<'static, Result<(), SendError>> {
         let inner = self.me();
         Box::pin(async move {
             let waits = !letter.try_now && port.declaration.overflow == Overflow::Wait;
-            Self::make(&mut letter, route);
             let mut delivery = letter.delivery;
             // Before it takes room: whoever wrote how the payload is encoded may panic there.
             let stored = inner.encode(&mut delivery, &port.id, letter.message_type)?;
@@ -293,7 +291,7 @@ impl Inner {
         }
         let mut envelope = delivery.take_envelope(target.clone(), message_type);
         let stored = self.encode_envelope(&mut envelope);
-        delivery.payload = envelope.payload;
+        delivery.set_payload(envelope.payload);
         stored
     }
 
@@ -312,7 +310,7 @@ impl Inner {
     pub(super) fn append_unattended(
         &self,
         target: AgentId,
-        mut letter: Letter,
+        letter: Letter,
         batch: Batch,
     ) -> Boxed<'static, Result<(), SendError>> {
         let inner = self.me();
@@ -324,11 +322,12 @@ impl Inner {
                     entries: INBOX_ENTRIES_MAX,
                 });
             }
-            let envelope = inner.encode(&mut letter.delivery, &target, letter.message_type)?;
+            let mut delivery = letter.delivery;
+            let envelope = inner.encode(&mut delivery, &target, letter.message_type)?;
             let batch = batch.with(Op::InboxAppend {
                 agent: target.clone(),
-                lane: letter.delivery.priority,
-                id: letter.delivery.id(),
+                lane: delivery.priority,
+                id: delivery.id(),
                 envelope,
             });
             let commit = inner.core.engine.commit(batch);
@@ -356,7 +355,6 @@ impl Inner {
         let sender = draft.letter.delivery.sender().clone();
         let port = self.resolve(&draft);
         let target = draft.to.id.clone();
-        let message_type = draft.letter.message_type.clone();
         let priority = draft.letter.delivery.priority;
         let direct = port.as_ref().and_then(|port| {
             let window = port.window.clone()?;
@@ -369,7 +367,11 @@ impl Inner {
             .map_or_else(Route::default, |(_, route)| *route);
         let mut letter = draft.letter;
         Self::make(&mut letter, route);
-        let mut delivery = letter.delivery;
+        let Letter {
+            mut delivery,
+            message_type,
+            ..
+        } = letter;
         let stored = match self.encode(&mut delivery, &target, message_type.clone()) {
             Ok(stored) => stored,
             Err(error) => {
@@ -424,6 +426,7 @@ impl Inner {
 
 /// The handler that a message is for, if it may be asked in this way.
 fn route(port: &Port, letter: &Letter) -> Result<Route, SendError> {
+    let delivery = &letter.delivery;
     let known = letter.route.or_else(|| port.route(&letter.message_type));
     let Some(route) = known else {
         return Err(SendError::UnknownMessageType {
@@ -432,18 +435,16 @@ fn route(port: &Port, letter: &Letter) -> Result<Route, SendError> {
             handled: port.table.message_types(),
         });
     };
-    let target = port.id.clone();
-    let message_type = letter.message_type.clone();
-    if route.streams && letter.delivery.asker.wants_reply() {
+    if route.streams && delivery.asker.wants_reply() {
         return Err(SendError::AnswersByStream {
-            target,
-            message_type,
+            target: port.id.clone(),
+            message_type: letter.message_type.clone(),
         });
     }
-    if !route.streams && letter.delivery.asker.wants_stream() {
+    if !route.streams && delivery.asker.wants_stream() {
         return Err(SendError::AnswersOnce {
-            target,
-            message_type,
+            target: port.id.clone(),
+            message_type: letter.message_type.clone(),
         });
     }
     Ok(route)

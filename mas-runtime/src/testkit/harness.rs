@@ -250,15 +250,15 @@ impl Host for Stage {
         &self.core
     }
 
-    fn send(&self, to: &Handle, letter: &mut Letter) -> Sending {
+    fn send(&self, to: &Handle, letter: Letter) -> Sending {
         let mut state = self.state();
         let target = to.id.clone();
+        let mut delivery = letter.delivery;
         let key = (target.to_string(), letter.message_type.to_string());
         let answer = state.answers.get(&key).cloned();
-        let mut delivery = std::mem::take(&mut letter.delivery);
         delivery.cover_mut().id = self.core.new_id();
-        let envelope = delivery.take_envelope(target.clone(), letter.message_type.clone());
-        let asker = delivery.asker;
+        let envelope = delivery.take_envelope(target.clone(), letter.message_type);
+        let asker = std::mem::take(&mut delivery.asker);
         let asks = asker.wants_reply() || asker.wants_stream();
         state.sent.push(envelope);
         match (asks, answer) {
@@ -294,8 +294,8 @@ impl Host for Stage {
 
     fn doubt(&self, _: Planned) {}
 
-    fn append(&self, mut draft: Draft, _: Batch) -> Boxed<'static, Result<(), SendError>> {
-        let done = match self.send(&draft.to, &mut draft.letter) {
+    fn append(&self, draft: Draft, _: Batch) -> Boxed<'static, Result<(), SendError>> {
+        let done = match self.send(&draft.to, draft.letter) {
             Sending::Done(done) => done,
             Sending::Wait(_) => Ok(()),
         };
