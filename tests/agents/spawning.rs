@@ -1,7 +1,7 @@
 //! Agents that crash: as they start, in a pool, behind a ref by their id, and on their way out.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -254,4 +254,45 @@ async fn a_crash_while_it_is_stopped_ends_the_agent_all_the_same() {
         ),
         "{kinds:?}"
     );
+}
+
+/// Whether nobody can make a [`Touchy`].
+static IS_TOUCHED: AtomicBool = AtomicBool::new(true);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Touchy;
+
+impl Default for Touchy {
+    fn default() -> Self {
+        assert!(!IS_TOUCHED.load(Ordering::Relaxed), "not now");
+        Self
+    }
+}
+
+#[agent(id = "touchy", state = Touchy)]
+struct Touched;
+
+#[agent]
+impl Touched {
+    #[on("is")]
+    async fn is(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_panics_as_it_is_made_is_an_error_and_the_next_spawn_works() {
+    let kit = TestKit::start().await;
+    let error = kit.spawn(Touched).await.unwrap_err();
+    match &error {
+        SpawnError::Start { id, source } => {
+            assert_eq!(id.as_str(), "touchy");
+            assert_eq!(source.code, FailureCode::PANIC);
+            assert!(source.message.contains("not now"), "{source}");
+        }
+        other => panic!("{other}"),
+    }
+    IS_TOUCHED.store(false, Ordering::Relaxed);
+    let agent = kit.spawn(Touched).await.unwrap();
+    assert!(agent.is().await.unwrap());
 }

@@ -91,6 +91,7 @@ pub(crate) use agent::{HandlerTable, Route};
 pub(crate) use alone::{Seat, alone};
 pub(crate) use delivery::{Asker, Delivery};
 pub(crate) use failures::records as failure_records;
+pub(crate) use guard::text_of;
 pub(crate) use host::{Boxed, Core, DeadLetter, Host, Intercept, Options, Planned, Sending, Trace};
 pub(crate) use inbox::{Claim, Window};
 pub(crate) use launch::{Launch, Source, Start, furnish, spawning};

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use super::agent::{AgentState, Declaration};
+use super::guard;
 use crate::model::{AgentId, Codec, CodecError, Failure, FailureCode};
 use crate::store::{Corrupt, Engine, Op, StoreError, StoredState};
 
@@ -190,10 +191,13 @@ impl<S: AgentState> StateCell<S> {
     }
 
     fn adopt(&self, stored: Option<StoredState>) -> Result<(), String> {
-        let (current, version) = match stored {
-            None => (S::fresh(), 0),
-            Some(stored) => (self.read(&stored)?, stored.version),
-        };
+        // Its author may have written how it is made and read.
+        let read = guard::call(|| match stored {
+            None => Ok((S::fresh(), 0)),
+            Some(stored) => Ok((self.read(&stored)?, stored.version)),
+        });
+        let (current, version) =
+            read.unwrap_or_else(|panic| Err(format!("it panicked: {panic}")))?;
         let mut inner = self.inner();
         if !inner.stale {
             // Somebody else has loaded it meanwhile, and may have moved it since.

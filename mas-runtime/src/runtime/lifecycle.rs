@@ -1,43 +1,64 @@
 //! How agents come and go: spawn, stop, remove, watch, heartbeats, and the end of the runtime.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 
 use super::watches::Watches;
 use super::{Inner, registry};
 use crate::actor::{
     AgentStatus, Draft, ENDED, EndReason, Ended, EventKind, Handle, HandlerTable, Host, Launch,
-    Port, Sending, SpawnError, furnish,
+    Port, Sending, SpawnError, Supervisor, ToItsEnd, Turn, furnish, text_of,
 };
-use crate::model::{AgentId, Codec, Error, Result};
+use crate::model::{AgentId, Codec, Error, Failure, FailureCode, Result};
 use crate::store::{Batch, Op, StoreError};
 
+/// Starts the instances of an agent. What its author has written of how a state is made may panic.
+async fn started(
+    launch: Box<dyn Launch>,
+    host: Arc<dyn Host>,
+    supervisor: Arc<Supervisor>,
+    port: &Arc<Port>,
+) -> Result<(), SpawnError> {
+    let start = launch.start(host, supervisor, Arc::clone(port));
+    let started = AssertUnwindSafe(start).catch_unwind().await;
+    started.unwrap_or_else(|panic| {
+        Err(SpawnError::Start {
+            id: port.id.clone(),
+            source: Failure::new(FailureCode::PANIC, text_of(&*panic)),
+        })
+    })
+}
+
 impl Inner {
-    /// Starts an agent. The work is a task of the runtime's, so that a caller who goes away leaves nothing half done.
+    /// Starts an agent: to the end, so that a caller who goes away leaves nothing half done.
     pub(super) async fn start_agent(
         self: Arc<Self>,
         launch: Box<dyn Launch>,
         parent: Option<AgentId>,
     ) -> Result<Arc<Port>, SpawnError> {
         let inner = Arc::clone(&self);
-        let task = self.core.tasks.spawn(async move {
+        let work = async move {
             let port = inner.admit_agent(&*launch, parent)?;
             let host: Arc<dyn Host> = Arc::clone(&inner) as _;
             let supervisor = Arc::clone(&inner.supervisor);
             let started = match inner.register(&port).await {
-                Ok(()) => launch.start(host, supervisor, Arc::clone(&port)).await,
+                Ok(()) => started(launch, host, supervisor, &port).await,
                 Err(error) => Err(error),
             };
             inner.agent_started(&port, started).await
-        });
-        match task.await {
-            Ok(started) => started,
-            Err(_) => Err(SpawnError::ShutDown),
+        };
+        if Turn::with_current(|turn| turn.is_none()) {
+            return ToItsEnd::new(&self.core.tasks, work).await;
         }
+        // A handler's child starts in a task of its own: children of children would go deeper and deeper into one stack.
+        let started = self.core.tasks.spawn(work).await;
+        started.unwrap_or(Err(SpawnError::ShutDown))
     }
 
     /// Checks what can be checked before anything runs, and takes the id.
