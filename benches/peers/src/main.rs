@@ -1,6 +1,6 @@
 //! mas beside its peers, in one run: each figure is measured in turn, round by round, and the median is shown.
 //!
-//! `cargo run --release --manifest-path benches/peers/Cargo.toml [-- FIGURE [WHO]]`
+//! `cargo run --release --manifest-path benches/peers/Cargo.toml [-- FIGURE [WHO [ROUNDS]]]`
 
 mod actix_peer;
 mod kameo_peer;
@@ -158,8 +158,9 @@ fn main() {
     std::panic::set_hook(Box::new(|_| {}));
     let filter = std::env::args().nth(1).unwrap_or_default();
     let only = std::env::args().nth(2).unwrap_or_default();
+    let rounds = std::env::args().nth(3).and_then(|rounds| rounds.parse().ok());
     for figure in FIGURES.iter().filter(|figure| figure.name.contains(&filter)) {
-        measure(figure, &only);
+        measure(figure, &only, rounds.unwrap_or(ROUNDS));
     }
     if "idle agent".contains(&filter) {
         println!("idle agent: ractor {:.1} KB, mas {:.1} KB", memory::of(ractor_peer::idle), memory::of(mas_peer::idle));
@@ -167,9 +168,9 @@ fn main() {
 }
 
 /// Measures all who do this work, or only one of them: for a profiler.
-fn measure(figure: &Figure, only: &str) {
+fn measure(figure: &Figure, only: &str, rounds: usize) {
     let mut taken: Vec<Vec<f64>> = vec![Vec::new(); figure.runs.len()];
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         for (own, (name, run)) in taken.iter_mut().zip(figure.runs) {
             if !name.contains(only) {
                 continue;

@@ -27,7 +27,7 @@ pub(crate) enum Ran<T> {
 pub(crate) async fn run<T>(
     turn: &mut Option<Arc<Turn>>,
     mut future: Pin<&mut impl Future<Output = T>>,
-    timeout: Duration,
+    timeout: impl Fn() -> Duration,
     slow: impl Fn(&Turn, Duration),
 ) -> Ran<T> {
     let mut watchdog: Option<Watchdog> = None;
@@ -41,7 +41,7 @@ pub(crate) async fn run<T>(
             Err(panic) => return Poll::Ready(Ran::Panicked(text_of(&*panic))),
         }
         watchdog
-            .get_or_insert_with(|| Watchdog::new(timeout))
+            .get_or_insert_with(|| Watchdog::new(timeout()))
             .poll(cx, |after| {
                 if let Some(turn) = &*turn {
                     slow(turn, after);

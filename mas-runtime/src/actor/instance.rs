@@ -36,6 +36,8 @@ pub(crate) struct Instance<A: Agent> {
     pub(crate) number: u32,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) cell: Arc<StateCell<StateOf<A>>>,
+    /// Whether the engine keeps the state.
+    pub(crate) keeps: bool,
     source: Source<A>,
     seat: Mutex<SeatState<A>>,
     vacated: Notify,
@@ -96,6 +98,7 @@ impl<A: Agent> Instance<A> {
             number: u32::try_from(number).unwrap_or(u32::MAX),
             host,
             port,
+            keeps: cell.is_kept(),
             cell,
             source,
             seat: Mutex::new(SeatState::New),
@@ -114,7 +117,7 @@ impl<A: Agent> Instance<A> {
     /// Where several instances share a state: waits until nobody takes a turn alone, or until nobody else takes one. After
     /// `patience` it goes on without: two that wait for each other are only late, and a conflict is noticed still.
     pub(crate) async fn take_turn(&self, alone: bool, patience: Duration) -> TurnTaken<'_> {
-        if self.port.slots.len() == 1 || !self.cell.is_kept() {
+        if self.port.slots.len() == 1 || !self.keeps {
             return (None, None);
         }
         let turns = &self.port.turns;
@@ -278,7 +281,7 @@ impl<A: Agent> Seated<A> {
             guard::run(
                 &mut own,
                 pin!(A::on_start(agent, &mut context)),
-                timeout,
+                || timeout,
                 |_, _| (),
             )
             .await
@@ -288,7 +291,7 @@ impl<A: Agent> Seated<A> {
             guard::run(
                 &mut own,
                 pin!(A::on_stop(agent, &mut context)),
-                timeout,
+                || timeout,
                 |_, _| (),
             )
             .await

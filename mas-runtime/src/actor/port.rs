@@ -24,6 +24,8 @@ pub(crate) struct Port {
     pub(crate) table: Arc<HandlerTable>,
     pub(crate) agent_type: TypeId,
     pub(crate) slots: Box<[Slot]>,
+    /// That of the only instance, where there is one.
+    mailbox: Option<Arc<Mailbox>>,
     /// The part of its durable inbox that is in memory.
     pub(crate) window: Option<Arc<Window>>,
     pub(crate) timers: Arc<Timers>,
@@ -89,8 +91,14 @@ impl Port {
             seen_taken: AtomicU64::new(u64::MAX),
             member: OnceLock::new(),
         };
+        let slots: Box<[Slot]> = (0..instances).map(|_| slot()).collect();
+        let mailbox = match &*slots {
+            [only] => Some(Arc::clone(&only.mailbox)),
+            _ => None,
+        };
         Self {
-            slots: (0..instances).map(|_| slot()).collect(),
+            slots,
+            mailbox,
             id,
             declaration,
             table,
@@ -131,8 +139,8 @@ impl Port {
 
     /// The mailbox of the instance that has least to do; among equals they take turns.
     pub(crate) fn choose(&self) -> &Arc<Mailbox> {
-        if let [only] = &*self.slots {
-            return &only.mailbox;
+        if let Some(only) = &self.mailbox {
+            return only;
         }
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         let count = self.slots.len();

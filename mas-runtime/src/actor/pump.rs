@@ -127,7 +127,7 @@ async fn alone<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A>) -> Res
 
 /// Whether nothing of this message outlives it: no state, no inbox entry.
 fn keeps_nothing<A: Agent>(instance: &Instance<A>, delivery: &Delivery) -> bool {
-    delivery.claim.is_none() && !instance.cell.is_kept()
+    delivery.claim.is_none() && !instance.keeps
 }
 
 /// Runs a `&mut self` handler of an agent that keeps nothing.
@@ -271,7 +271,7 @@ async fn run_prepared<A: Agent>(
         ..
     } = seat;
     trace(instance, &context.turn);
-    let timeout = timeout_of(instance, route);
+    let timeout = || timeout_of(instance, route);
     let slow = |turn: &Turn, after| settle::slow(instance, turn, after);
     // Called when it is polled: a trait written by hand may do its work in the call.
     let handler = pin!(async { A::handle_exclusive(agent, route.handler, message, context).await });
@@ -453,7 +453,7 @@ async fn run_shared<A: Agent>(
         hand.begin(&turn);
     }
     trace(instance, &turn);
-    let timeout = timeout_of(instance, route);
+    let timeout = || timeout_of(instance, route);
     let slow = |turn: &Turn, after| settle::slow(instance, turn, after);
     let handler = pin!(async { A::handle_shared(agent, route.handler, message, &context).await });
     let ran = guard::run(&mut Some(Arc::clone(&turn)), handler, timeout, slow).await;
