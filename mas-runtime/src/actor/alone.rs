@@ -11,8 +11,8 @@ use super::error::SendError;
 use super::host::Host;
 use super::instance::{Instance, Seated};
 use super::launch::Source;
-use super::mailbox::Pushed;
-use super::port::{Order, Port};
+use super::mailbox::{Order, Pushed};
+use super::port::Port;
 use super::pump::{self, Exit};
 use super::reply_cell::{ReplyReceiver, reply_cell};
 use super::state::StateCell;
@@ -67,9 +67,9 @@ impl<A: Agent> Seat<A> {
 
     /// Whether the agent has told itself to stop since it was last asked. It goes on.
     pub(crate) fn take_stop(&self) -> bool {
-        let slot = self.instance.slot();
-        let stops = slot.order() == Order::Quit;
-        slot.clear_order(Order::Quit);
+        let mailbox = &self.instance.mailbox;
+        let stops = mailbox.order() == Order::Quit;
+        mailbox.clear_order(Order::Quit);
         stops
     }
 
@@ -111,9 +111,7 @@ impl<A: Agent> Seat<A> {
         let cover = delivery.cover_mut();
         cover.id = self.instance.host.core().new_id();
         cover.message_type = Some(message_type);
-        let pushed = port.slots[0]
-            .mailbox
-            .push(delivery, port.declaration.overflow);
+        let pushed = port.slots[0].mailbox.push(delivery);
         if !matches!(pushed, Pushed::Accepted) {
             return Err(Failure::permanent("the harness's mailbox is full"));
         }

@@ -14,7 +14,7 @@ use super::error::{SendError, SpawnError};
 use super::host::Core;
 use super::inbox::Window;
 use super::launch::{Source, Spawn, Start, spawning};
-use super::port::Order;
+use super::mailbox::Order;
 use super::publish::publish;
 use super::query::{AgentRecord, Query};
 use super::send::{Ask, AskStream, Draft, Handle, Tell};

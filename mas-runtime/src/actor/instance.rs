@@ -16,7 +16,7 @@ use super::guard::{self, Ran};
 use super::host::{Boxed, Host};
 use super::launch::Source;
 use super::mailbox::Mailbox;
-use super::port::{Port, Slot};
+use super::port::Port;
 use super::settle::Effects;
 use super::shell::{self, ActorHandle};
 use super::state::{DraftState, PublishError, StateCell};
@@ -38,6 +38,8 @@ pub(crate) struct Instance<A: Agent> {
     pub(crate) cell: Arc<StateCell<StateOf<A>>>,
     /// Whether the engine keeps the state.
     pub(crate) keeps: bool,
+    /// Whether there are several of it.
+    pub(crate) pooled: bool,
     source: Source<A>,
     seat: Mutex<SeatState<A>>,
     vacated: Notify,
@@ -97,6 +99,7 @@ impl<A: Agent> Instance<A> {
             mailbox: Arc::clone(&port.slots[number].mailbox),
             number: u32::try_from(number).unwrap_or(u32::MAX),
             host,
+            pooled: port.slots.len() > 1,
             port,
             keeps: cell.is_kept(),
             cell,
@@ -110,14 +113,10 @@ impl<A: Agent> Instance<A> {
         })
     }
 
-    pub(crate) fn slot(&self) -> &Slot {
-        &self.port.slots[self.number as usize]
-    }
-
     /// Where several instances share a state: waits until nobody takes a turn alone, or until nobody else takes one. After
     /// `patience` it goes on without: two that wait for each other are only late, and a conflict is noticed still.
     pub(crate) async fn take_turn(&self, alone: bool, patience: Duration) -> TurnTaken<'_> {
-        if self.port.slots.len() == 1 || !self.keeps {
+        if !self.pooled || !self.keeps {
             return (None, None);
         }
         let turns = &self.port.turns;

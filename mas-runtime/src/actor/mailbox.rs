@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -23,6 +24,9 @@ pub(crate) trait Bell: Send + Sync + 'static {
 pub(crate) struct Mailbox {
     state: Mutex<State>,
     wake: Wake,
+    /// An [`Order`]. It stands here since the instance looks for it as often as for envelopes.
+    order: AtomicU8,
+    overflow: Overflow,
     /// Envelopes a lane.
     capacity: usize,
 }
@@ -35,6 +39,18 @@ struct State {
     /// How often something was taken out.
     taken: u64,
     bell: Option<Arc<dyn Bell>>,
+}
+
+/// What an instance is told to do when it has a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Run,
+    /// End after what runs now, and start again.
+    Restart,
+    /// End after what runs now, because the agent wants it.
+    Quit,
+    /// End after what runs now.
+    Stop,
 }
 
 /// A sender's place in line.
@@ -60,7 +76,7 @@ pub(crate) enum Pushed {
 }
 
 impl Mailbox {
-    pub(crate) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize, overflow: Overflow) -> Self {
         Self {
             state: Mutex::new(State {
                 lanes: Lanes::new(),
@@ -70,12 +86,14 @@ impl Mailbox {
                 bell: None,
             }),
             wake: Wake::new(),
+            order: AtomicU8::new(Order::Run as u8),
+            overflow,
             capacity,
         }
     }
 
     /// Puts a delivery in if its lane has room and nobody of its priority waits in line.
-    pub(crate) fn push(&self, delivery: Delivery, overflow: Overflow) -> Pushed {
+    pub(crate) fn push(&self, delivery: Delivery) -> Pushed {
         let priority = delivery.priority;
         let mut state = self.state();
         if state.closed {
@@ -83,7 +101,7 @@ impl Mailbox {
         }
         let mut displaced = None;
         if state.lanes.lane_len(priority) >= self.capacity || state.has_line(priority) {
-            if overflow != Overflow::DropOldest {
+            if self.overflow != Overflow::DropOldest {
                 return Pushed::Full(delivery);
             }
             displaced = state.lanes.pop_lane(priority);
@@ -114,13 +132,18 @@ impl Mailbox {
         }
     }
 
-    /// Takes up to `count` envelopes out, by weight, and lets as many senders in from the line.
-    pub(crate) fn take(&self, count: usize, into: &mut VecDeque<Delivery>) {
+    /// Takes up to `count` envelopes out, by weight, and lets as many senders in from the line. The first is given, the
+    /// others stand in `rest`.
+    pub(crate) fn take(&self, count: usize, rest: &mut VecDeque<Delivery>) -> Option<Delivery> {
         let mut state = self.state();
         state.taken += 1;
-        into.extend(std::iter::from_fn(|| state.lanes.pop()).take(count));
+        let first = state.lanes.pop();
+        if state.lanes.len() > 0 {
+            rest.extend(std::iter::from_fn(|| state.lanes.pop()).take(count - 1));
+        }
         // Senders in line may refill empty lanes: what they bring is taken on the next call.
         self.let_in(state);
+        first
     }
 
     /// Takes one envelope out for another instance.
@@ -191,6 +214,32 @@ impl Mailbox {
     /// How often the consumer has come.
     pub(crate) fn taken(&self) -> u64 {
         self.state().taken
+    }
+
+    /// What the instance is told.
+    pub(crate) fn order(&self) -> Order {
+        match self.order.load(Ordering::Acquire) {
+            0 => Order::Run,
+            1 => Order::Restart,
+            2 => Order::Quit,
+            _ => Order::Stop,
+        }
+    }
+
+    /// Tells the instance something. An order does not take back a stronger one.
+    pub(crate) fn give(&self, order: Order) {
+        self.order.fetch_max(order as u8, Ordering::AcqRel);
+    }
+
+    /// Takes an order back, unless there is another by now.
+    pub(crate) fn clear_order(&self, order: Order) {
+        let run = Order::Run as u8;
+        let (done, not) = (Ordering::AcqRel, Ordering::Acquire);
+        let _ = self.order.compare_exchange(order as u8, run, done, not);
+    }
+
+    pub(crate) const fn overflow(&self) -> Overflow {
+        self.overflow
     }
 
     pub(crate) const fn wake(&self) -> &Wake {

@@ -2,7 +2,7 @@
 
 use std::any::TypeId;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::agent::{Declaration, HandlerTable, Overflow, Route};
 use super::delivery::Delivery;
 use super::event::EndReason;
 use super::inbox::Window;
-use super::mailbox::{Mailbox, Pushed};
+use super::mailbox::{Mailbox, Order, Pushed};
 use super::supervisor::Member;
 use super::timers::Timers;
 use crate::model::{AgentId, Moment};
@@ -24,7 +24,7 @@ pub(crate) struct Port {
     pub(crate) table: Arc<HandlerTable>,
     pub(crate) agent_type: TypeId,
     pub(crate) slots: Box<[Slot]>,
-    /// That of the only instance, where there is one.
+    /// The mailbox of the only instance, where there is only one.
     mailbox: Option<Arc<Mailbox>>,
     /// The part of its durable inbox that is in memory.
     pub(crate) window: Option<Arc<Window>>,
@@ -44,23 +44,10 @@ pub(crate) struct Port {
 /// The place of one instance, which outlives the actors that sit in it.
 pub(crate) struct Slot {
     pub(crate) mailbox: Arc<Mailbox>,
-    order: AtomicU8,
     ordered: Notify,
     seen_taken: AtomicU64,
     /// Set once, right after the instance is built around this port.
     pub(crate) member: OnceLock<Weak<dyn Member>>,
-}
-
-/// What an instance is told to do when it has a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
-    Run,
-    /// End after what runs now, and start again.
-    Restart,
-    /// End after what runs now, because the agent wants it.
-    Quit,
-    /// End after what runs now.
-    Stop,
 }
 
 /// What became of a delivery at the door.
@@ -85,8 +72,7 @@ impl Port {
         parent: Option<AgentId>,
     ) -> Self {
         let slot = || Slot {
-            mailbox: Arc::new(Mailbox::new(declaration.mailbox)),
-            order: AtomicU8::new(0),
+            mailbox: Arc::new(Mailbox::new(declaration.mailbox, declaration.overflow)),
             ordered: Notify::new(),
             seen_taken: AtomicU64::new(u64::MAX),
             member: OnceLock::new(),
@@ -125,12 +111,11 @@ impl Port {
     /// Hands a delivery to an instance.
     pub(crate) fn deliver(&self, delivery: Delivery) -> Delivered<'_> {
         let mailbox = self.choose();
-        let overflow = self.declaration.overflow;
-        match mailbox.push(delivery, overflow) {
+        match mailbox.push(delivery) {
             Pushed::Accepted => Delivered::Accepted,
             Pushed::Displaced(old) => Delivered::Dropped(old),
             Pushed::Closed(delivery) => Delivered::Closed(delivery),
-            Pushed::Full(delivery) if overflow == Overflow::DropNewest => {
+            Pushed::Full(delivery) if mailbox.overflow() == Overflow::DropNewest => {
                 Delivered::Dropped(delivery)
             }
             Pushed::Full(delivery) => Delivered::Full(delivery, mailbox),
@@ -220,17 +205,12 @@ impl Port {
 
 impl Slot {
     pub(crate) fn order(&self) -> Order {
-        match self.order.load(Ordering::Acquire) {
-            0 => Order::Run,
-            1 => Order::Restart,
-            2 => Order::Quit,
-            _ => Order::Stop,
-        }
+        self.mailbox.order()
     }
 
     /// Tells the instance, which looks when it has a moment. An order does not take back a stronger one.
     pub(crate) fn give(&self, order: Order) {
-        self.order.fetch_max(order as u8, Ordering::AcqRel);
+        self.mailbox.give(order);
         self.ordered.notify_waiters();
         self.mailbox.nudge();
     }
@@ -263,12 +243,7 @@ impl Slot {
 
     /// Takes an order back, for the next actor in this slot.
     pub(crate) fn clear_order(&self, order: Order) {
-        let _ = self.order.compare_exchange(
-            order as u8,
-            Order::Run as u8,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
+        self.mailbox.clear_order(order);
     }
 
     pub(crate) fn member(&self) -> Option<Arc<dyn Member>> {

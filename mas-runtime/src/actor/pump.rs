@@ -21,8 +21,8 @@ use super::delivery::Delivery;
 use super::guard::{self, Ran};
 use super::hand::InHand;
 use super::instance::{Instance, LastCrash, Seat, timed_out};
+use super::mailbox::Order;
 use super::message::{Message, Outcome, Reply};
-use super::port::Order;
 use super::settle::{self, Settled};
 use super::turn::{Cause, Turn};
 use crate::model::limits::{ALONE_WAIT_MAX, BATCH_MAX, CONFLICTS_MAX, TURNS_BEFORE_YIELD};
@@ -44,20 +44,18 @@ pub(crate) async fn run<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A
         if let Some(exit) = ordered(instance) {
             return exit;
         }
-        if seat.batch.is_empty() {
-            refill(instance, &mut seat.batch);
-        }
-        let Some(next) = seat.batch.front() else {
+        let next = seat.batch.pop_front();
+        let Some(next) = next.or_else(|| refill(instance, &mut seat.batch)) else {
             idle(instance).await;
             continue;
         };
         // Those that are boxed would make this future large, which an idle agent keeps.
         let ran = if !next.route.exclusive {
-            Box::pin(side_by_side(instance, seat)).await
-        } else if keeps_nothing(instance, next) {
-            quick_turn(instance, seat).await
+            Box::pin(side_by_side(instance, seat, next)).await
+        } else if keeps_nothing(instance, &next) {
+            quick_turn(instance, seat, next).await
         } else {
-            Box::pin(alone(instance, seat)).await
+            Box::pin(alone(instance, seat, next)).await
         };
         if let Err(crash) = ran {
             return Exit::Crash(crash);
@@ -80,7 +78,7 @@ async fn idle<A: Agent>(instance: &Instance<A>) {
         }
         waits = true;
         wake.idle(cx.waker());
-        if instance.mailbox.is_empty() && instance.slot().order() == Order::Run {
+        if instance.mailbox.is_empty() && instance.mailbox.order() == Order::Run {
             return Poll::Pending;
         }
         wake.rise();
@@ -91,19 +89,17 @@ async fn idle<A: Agent>(instance: &Instance<A>) {
 
 /// Takes envelopes out of the mailbox. An instance of a pool takes one at a time, so that what waits is there for whichever
 /// is free next; one that has nothing takes from the one that has most.
-fn refill<A: Agent>(instance: &Instance<A>, batch: &mut VecDeque<Delivery>) {
-    if instance.port.slots.len() == 1 {
+fn refill<A: Agent>(instance: &Instance<A>, batch: &mut VecDeque<Delivery>) -> Option<Delivery> {
+    if !instance.pooled {
         return instance.mailbox.take(BATCH_MAX, batch);
     }
-    instance.mailbox.take(1, batch);
-    if batch.is_empty() {
-        batch.extend(instance.port.steal());
-    }
+    let own = instance.mailbox.take(1, batch);
+    own.or_else(|| instance.port.steal())
 }
 
 /// What the instance was told to do, if anything.
 fn ordered<A: Agent>(instance: &Instance<A>) -> Option<Exit> {
-    match instance.slot().order() {
+    match instance.mailbox.order() {
         Order::Run => None,
         Order::Stop | Order::Quit => Some(Exit::Stop),
         Order::Restart => Some(Exit::Crash(LastCrash {
@@ -114,11 +110,12 @@ fn ordered<A: Agent>(instance: &Instance<A>) -> Option<Exit> {
 }
 
 /// Runs one `&mut self` handler of an agent that keeps something.
-async fn alone<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A>) -> Result<(), LastCrash> {
-    let mut next = match seat.batch.pop_front() {
-        Some(delivery) => admit::admit(instance, delivery).await,
-        None => None,
-    };
+async fn alone<A: Agent>(
+    instance: &Arc<Instance<A>>,
+    seat: &mut Seat<A>,
+    delivery: Delivery,
+) -> Result<(), LastCrash> {
+    let mut next = admit::admit(instance, delivery).await;
     while let Some(delivery) = next {
         next = kept_turn(instance, seat, delivery).await?;
     }
@@ -134,10 +131,8 @@ fn keeps_nothing<A: Agent>(instance: &Instance<A>, delivery: &Delivery) -> bool 
 async fn quick_turn<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
+    mut delivery: Delivery,
 ) -> Result<(), LastCrash> {
-    let Some(mut delivery) = seat.batch.pop_front() else {
-        return Ok(());
-    };
     if admit::needs_admission(&delivery) && !admit::is_worth(instance, &delivery) {
         admit::turn_down(instance, delivery);
         return Ok(());
@@ -319,12 +314,13 @@ fn judge<A: Agent>(
 async fn side_by_side<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
+    first: Delivery,
 ) -> Result<(), LastCrash> {
     let Seat { agent, batch, .. } = seat;
     let agent: &A = agent;
     let limit = instance.port.declaration.concurrency;
     let mut running: FuturesUnordered<Running<'_>> = FuturesUnordered::new();
-    let mut next = batch.pop_front();
+    let mut next = Some(first);
     let mut crash = None;
     let mut turns = 0;
     loop {
@@ -364,11 +360,12 @@ fn next_shared<A: Agent>(
     instance: &Instance<A>,
     batch: &mut VecDeque<Delivery>,
 ) -> Option<Delivery> {
-    if instance.slot().order() != Order::Run {
+    if instance.mailbox.order() != Order::Run {
         return None;
     }
     if batch.is_empty() {
-        refill(instance, batch);
+        let first = refill(instance, batch)?;
+        batch.push_front(first);
     }
     if blocked(batch) {
         return None;

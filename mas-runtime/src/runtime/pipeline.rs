@@ -142,7 +142,6 @@ impl Inner {
         {
             return Sending::Done(Ok(()));
         }
-        let waits = !try_now && port.declaration.overflow == Overflow::Wait;
         match port.deliver(delivery) {
             Delivered::Accepted => Sending::Done(Ok(())),
             Delivered::Dropped(dropped) => {
@@ -150,7 +149,9 @@ impl Inner {
                 Sending::Done(Ok(()))
             }
             Delivered::Closed(delivery) => Sending::Done(self.again(port, delivery)),
-            Delivered::Full(delivery, mailbox) if waits => {
+            Delivered::Full(delivery, mailbox)
+                if !try_now && mailbox.overflow() == Overflow::Wait =>
+            {
                 self.wait_in_line(port, mailbox, delivery, turn.as_deref())
             }
             Delivered::Full(delivery, _) => Sending::Done(Err(full(port, delivery))),
