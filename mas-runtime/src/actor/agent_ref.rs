@@ -7,10 +7,12 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::agent::HandlerIndex;
+use super::ask::{Ask, AskStream};
 use super::delivery::Delivery;
+use super::draft::{Draft, Handle};
 use super::host::Host;
 use super::port::Port;
-use super::send::{Ask, AskStream, Draft, Handle, Tell};
+use super::send::Tell;
 use super::turn::Turn;
 use crate::model::{AgentId, Result};
 

@@ -7,9 +7,10 @@ use futures_util::StreamExt;
 
 use super::agent::HandlerIndex;
 use super::agent_ref::AgentRef;
+use super::ask::{AskStream, Call, StreamCall};
 use super::delivery::Delivery;
 use super::message::{Expect, Post};
-use super::send::{AskStream, Call, StreamCall};
+
 use crate::model::Payload;
 
 /// A typed call of a handler with a payload.

@@ -10,6 +10,8 @@ use serde::Serialize;
 
 use super::agent::{Agent, AgentState, StateOf};
 use super::agent_ref::AgentRef;
+use super::ask::{Ask, AskStream};
+use super::draft::{Draft, Handle};
 use super::error::{SendError, SpawnError};
 use super::host::Core;
 use super::inbox::Window;
@@ -17,7 +19,7 @@ use super::launch::{Source, Spawn, Start, spawning};
 use super::mailbox::Order;
 use super::publish::publish;
 use super::query::{AgentRecord, Query};
-use super::send::{Ask, AskStream, Draft, Handle, Tell};
+use super::send::Tell;
 use super::state::{DraftState, Snapshot, StateCell, Updating};
 use super::timers::{self, TimerHandle};
 use super::to_its_end::ToItsEnd;

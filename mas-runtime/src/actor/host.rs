@@ -12,6 +12,7 @@ use tokio::sync::broadcast;
 
 use super::AgentRecord;
 use super::delivery::Delivery;
+use super::draft::{Draft, Handle, Letter};
 use super::error::{SendError, SpawnError};
 use super::event::{EndReason, Event, EventKind};
 use super::inbox::Window;
@@ -19,7 +20,7 @@ use super::launch::Launch;
 use super::port::Port;
 use super::query::Query;
 use super::reply_cell::Young;
-use super::send::{Draft, Handle, Letter};
+
 use super::tasks::Tasks;
 use super::timers::TimerHandle;
 use super::waiting::WaitGraph;

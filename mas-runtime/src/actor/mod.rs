@@ -8,10 +8,11 @@
 //! | `agent` | what the macros write: [`Declare`], [`Agent`], [`Declaration`], the handler table |
 //! | `message` | one delivery as a handler's arm sees it, and its [`Reply`] |
 //! | `context` | [`Context`]: what a handler may do besides its own fields |
-//! | `agent_ref`, `send`, `reply_cell`, `replies` | [`AgentRef`], the builders that it returns, how one reply is waited for, streamed replies |
+//! | `agent_ref`, `draft`, `send`, `ask` | [`AgentRef`], a message before it is sent, the builders that tell and ask |
+//! | `reply_cell`, `replies` | how one reply is waited for, streamed replies |
 //! | `publish` | one message to every subscriber of a topic |
 //! | `lanes`, `wake`, `mailbox` | bounded lanes by priority, the wake flag, senders in line |
-//! | `inbox`, `delivery` | the durable inbox's part in memory; an envelope with its asker and its entry |
+//! | `delivery`, `inbox` | a message on its way, with its asker and its entry; the durable inbox's part in memory |
 //! | `turn` | what one run of a handler inherits and stages |
 //! | `guard`, `pump` | running user code safely, dispatch |
 //! | `admit`, `hand`, `settle`, `to_its_end` | what a message goes through before its handler, meanwhile, and after |
@@ -28,10 +29,12 @@ mod agent;
 mod agent_ref;
 #[cfg(any(test, feature = "testkit"))]
 mod alone;
+mod ask;
 mod backoff;
 mod calls;
 mod context;
 mod delivery;
+mod draft;
 mod error;
 mod event;
 mod failures;
@@ -69,6 +72,7 @@ pub use agent::{
     Strategy,
 };
 pub use agent_ref::AgentRef;
+pub use ask::{Ask, AskStream, Call, StreamCall};
 pub use calls::{
     call, call_empty, owned_stream, owned_try_stream, sendable, stream_call, stream_call_empty,
 };
@@ -82,7 +86,7 @@ pub use message::{
 };
 pub use query::{AgentRecord, AgentStatus, Query};
 pub use replies::Replies;
-pub use send::{Ask, AskStream, Call, StreamCall, Tell};
+pub use send::Tell;
 pub use state::{Document, Snapshot};
 pub use timers::TimerHandle;
 
@@ -90,6 +94,7 @@ pub(crate) use agent::{HandlerTable, Route};
 #[cfg(any(test, feature = "testkit"))]
 pub(crate) use alone::{Seat, alone};
 pub(crate) use delivery::{Asker, Delivery};
+pub(crate) use draft::{Draft, Handle, Letter};
 pub(crate) use failures::records as failure_records;
 pub(crate) use guard::text_of;
 pub(crate) use host::{Boxed, Core, DeadLetter, Host, Intercept, Options, Planned, Sending, Trace};
@@ -101,7 +106,6 @@ pub(crate) use port::Slot;
 pub(crate) use port::{Delivered, Port};
 pub(crate) use publish::publish;
 pub(crate) use reply_cell::reply_cell;
-pub(crate) use send::{Draft, Handle, Letter};
 pub(crate) use supervisor::Supervisor;
 pub(crate) use to_its_end::ToItsEnd;
 pub(crate) use turn::{NO_ID, Turn};

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use serde::Serialize;
 
+use super::draft::{Draft, Handle};
 use super::error::SendError;
 use super::host::Host;
-use super::send::{Draft, Handle, Tell};
+use super::send::Tell;
 use super::turn::Turn;
 use crate::model::{MessageType, Payload};
 

@@ -12,9 +12,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
+use super::ask::read_answer;
 use super::delivery::Part;
 use super::error::AskError;
-use super::send::read_answer;
+
 use crate::model::{AgentId, Failure, FailureCode};
 
 /// The items of a streamed reply. Dropping it ends the handler that makes them.

@@ -13,9 +13,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::task::AbortHandle;
 
+use super::draft::{Draft, Handle};
 use super::error::SendError;
 use super::host::{DeadLetter, Host, Sending};
-use super::send::{Draft, Handle};
 use super::turn::{TimerChange, Turn};
 use crate::model::limits::TIMERS_MAX;
 use crate::model::{AgentId, Codec, Error, MessageType, Payload, PayloadError, Result};

@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 
 use super::delivery::{Deadline, Delivery, Terms};
+use super::draft::Draft;
 use super::error::SendError;
 use super::host::Host;
 use super::port::Port;
-use super::send::Draft;
 use super::to_its_end::ToItsEnd;
 use crate::model::limits::{BUDGET_DEFAULT, HOPS_MAX, STAGED_BYTES_MAX};
 use crate::model::{AgentId, Envelope, Failure, MessageId, MessageType, Meta, Moment, Payload};
