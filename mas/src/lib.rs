@@ -116,8 +116,8 @@ pub use futures_core::Stream;
 pub use mas_macros::{agent, on, on_any, on_start, on_stop};
 pub use mas_runtime::actor::{
     self, AgentRecord, AgentRef, AgentStatus, Ask, AskError, AskStream, Call, Context, Document,
-    ENDED, EndReason, Ended, Event, EventKind, FailureRecord, Query, Replies, SendError, Snapshot,
-    Spawn, SpawnError, StreamCall, Tell, TimerHandle,
+    ENDED, EndReason, Ended, Event, EventKind, FailureRecord, Query, Replies, RequestError,
+    SendError, Snapshot, Spawn, SpawnError, StreamCall, Tell, TimerHandle,
 };
 pub use mas_runtime::model::{
     self, AgentId, Clock, Codec, Envelope, Error, Extra, Failure, FailureCode, MessageId,

@@ -12,7 +12,7 @@ use super::agent::{Agent, AgentState, StateOf};
 use super::agent_ref::AgentRef;
 use super::ask::{Ask, AskStream};
 use super::draft::{Draft, Handle};
-use super::error::{SendError, SpawnError};
+use super::error::{RequestError, SendError, SpawnError};
 use super::host::Core;
 use super::inbox::Window;
 use super::launch::{Source, Spawn, Start, spawning};
@@ -26,8 +26,7 @@ use super::to_its_end::ToItsEnd;
 use super::turn::Turn;
 use crate::model::limits::UPDATES_MAX;
 use crate::model::{
-    AgentId, Codec, Error, Failure, FailureCode, MessageId, MessageType, Meta, Moment, Payload,
-    Result,
+    AgentId, Codec, Failure, FailureCode, MessageId, MessageType, Meta, Moment, Payload, Result,
 };
 use crate::store::{Batch, Op};
 
@@ -340,7 +339,7 @@ impl<A> Context<A> {
     /// Stops another agent and its children.
     ///
     /// # Errors
-    /// When no such agent runs here.
+    /// [`RequestError::NotRunning`], or when the text is no agent id.
     pub async fn stop_agent(&self, id: impl AsRef<str>) -> Result<()> {
         let id = AgentId::new(id)?;
         Arc::clone(&self.turn.host).stop(id).await
@@ -375,7 +374,7 @@ impl<A> Context<A> {
     /// at once if it does not run now. A watch outlives a restart of this agent, not one of the process.
     ///
     /// # Errors
-    /// When `agent` is no id, or this agent watches too many.
+    /// [`RequestError::TooManyWatches`], or when `agent` is no id.
     #[expect(
         clippy::unused_async,
         reason = "an agent on another node is watched over a link"
@@ -391,7 +390,7 @@ impl<A> Context<A> {
     /// A subscription outlives a restart of the agent, not one of the process: `#[on_start]` is the place for it.
     ///
     /// # Errors
-    /// When the pattern is empty or malformed, or there are too many.
+    /// [`RequestError::TopicPattern`], [`RequestError::TooManySubscriptions`].
     #[expect(
         clippy::unused_async,
         reason = "a subscription that many nodes share is kept elsewhere"
@@ -432,7 +431,7 @@ impl<A> Context<A> {
     /// Sends this agent a message after a while. A durable agent's timer survives a restart of the process.
     ///
     /// # Errors
-    /// When the message type is none, the payload can't be encoded or is too large, or there are too many timers.
+    /// [`RequestError::TooManyTimers`], or when the message type is none, or the payload can't be encoded or is too large.
     pub fn schedule<P: Serialize + ?Sized>(
         &self,
         after: Duration,
@@ -447,7 +446,7 @@ impl<A> Context<A> {
     /// for all instances of a pool.
     ///
     /// # Errors
-    /// As [`Context::schedule`], and when the period is zero.
+    /// As [`Context::schedule`], and [`RequestError::ZeroPeriod`].
     pub fn every<P: Serialize + ?Sized>(
         &self,
         period: Duration,
@@ -455,7 +454,7 @@ impl<A> Context<A> {
         payload: &P,
     ) -> Result<TimerHandle> {
         if period.is_zero() {
-            return Err(Error::msg("a timer's period must be longer than zero"));
+            return Err(RequestError::ZeroPeriod.into());
         }
         self.start_timer(period, Some(period), message_type, payload)
     }
@@ -486,8 +485,10 @@ impl<A> Context<A> {
 
     fn timers(&self) -> Result<Arc<timers::Timers>> {
         let port = self.turn.host.port(self.turn.agent());
-        port.map(|port| Arc::clone(&port.timers))
-            .ok_or_else(|| Error::msg(format!("`{}` has ended", self.turn.agent())))
+        port.map(|port| Arc::clone(&port.timers)).ok_or_else(|| {
+            let id = self.turn.agent().clone();
+            RequestError::NotRunning { id }.into()
+        })
     }
 
     fn message<P: Serialize + ?Sized>(

@@ -164,6 +164,59 @@ pub enum AskError {
     },
 }
 
+/// Why an agent, or a program, did not get what it asked the runtime for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// No agent of this id runs here.
+    #[error("no agent `{id}` runs here")]
+    NotRunning {
+        /// The id asked for.
+        id: AgentId,
+    },
+    /// The agent has as many timers as it may.
+    #[error("`{agent}` has {timers_max} timers: cancel one first")]
+    TooManyTimers {
+        /// Who.
+        agent: AgentId,
+        /// How many it may have.
+        timers_max: usize,
+    },
+    /// A timer that would fire without pause.
+    #[error("a timer's period must be longer than zero")]
+    ZeroPeriod,
+    /// The agent watches as many agents as it may.
+    #[error("`{agent}` watches {watches_max} agents: that is the limit")]
+    TooManyWatches {
+        /// Who.
+        agent: AgentId,
+        /// How many it may watch.
+        watches_max: usize,
+    },
+    /// The agent subscribes to as many patterns as it may.
+    #[error("`{agent}` has {subscriptions_max} subscriptions: take one back first")]
+    TooManySubscriptions {
+        /// Who.
+        agent: AgentId,
+        /// How many it may have.
+        subscriptions_max: usize,
+    },
+    /// The text is no pattern of topics.
+    #[error("`{pattern}` is no topic pattern: {reason}")]
+    TopicPattern {
+        /// The text.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no dead letter of this number.
+    #[error("there is no dead letter {number}")]
+    NoDeadLetter {
+        /// The number asked for.
+        number: u64,
+    },
+}
+
 /// Why an agent did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -77,7 +77,7 @@ pub use calls::{
     call, call_empty, owned_stream, owned_try_stream, sendable, stream_call, stream_call_empty,
 };
 pub use context::Context;
-pub use error::{AskError, SendError, SpawnError};
+pub use error::{AskError, RequestError, SendError, SpawnError};
 pub use event::{EndReason, Event, EventKind};
 pub use failures::FailureRecord;
 pub use launch::Spawn;

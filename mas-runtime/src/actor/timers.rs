@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 use tokio::task::AbortHandle;
 
 use super::draft::{Draft, Handle};
-use super::error::SendError;
+use super::error::{RequestError, SendError};
 use super::host::{DeadLetter, Host, Sending};
 use super::turn::{TimerChange, Turn};
 use crate::model::limits::TIMERS_MAX;
-use crate::model::{AgentId, Codec, Error, MessageType, Payload, PayloadError, Result};
+use crate::model::{AgentId, Codec, MessageType, Payload, PayloadError, Result};
 use crate::store::{Batch, Op, StoreError};
 
 /// The timers of one agent id.
@@ -361,11 +361,11 @@ pub(crate) fn start<P: Serialize + ?Sized>(
         None => core.entropy.next_u64(),
     };
     if timers.running().by_number.len() + turn.staged_timers() >= TIMERS_MAX {
-        let text = format!(
-            "`{}` has {TIMERS_MAX} timers: cancel one first",
-            timers.agent
-        );
-        return Err(Error::msg(text));
+        let too_many = RequestError::TooManyTimers {
+            agent: timers.agent.clone(),
+            timers_max: TIMERS_MAX,
+        };
+        return Err(too_many.into());
     }
     let due_unix_ms = core.unix_ms().saturating_add(match after {
         Duration::ZERO => 0,

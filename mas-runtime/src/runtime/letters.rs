@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Inner;
-use crate::actor::{Draft, EventKind, Handle, Host, SendError, Sending, ToItsEnd};
-use crate::model::limits::DEAD_LETTERS_MAX;
+use crate::actor::{Draft, EventKind, Handle, Host, RequestError, SendError, Sending, ToItsEnd};
+use crate::model::limits::{DEAD_LETTERS_MAX, INBOX_ENTRIES_MAX};
 use crate::model::{
     AgentId, Envelope, Error, MessageId, MessageType, Result, decode_envelope, encode_envelope,
 };
@@ -231,8 +231,11 @@ impl DeadLetters {
             .as_ref()
             .is_some_and(|window| !window.try_make_room())
         {
-            let text = format!("the inbox of `{}` is full: try again later", entry.agent);
-            return Err(Error::msg(text));
+            let full = SendError::InboxFull {
+                target: entry.agent.clone(),
+                entries: INBOX_ENTRIES_MAX,
+            };
+            return Err(full.into());
         }
         if let Some(window) = &window {
             window.unsee(entry.id);
@@ -363,5 +366,5 @@ fn volatile(letter: &Volatile) -> DeadLetterRecord {
 }
 
 fn no_letter(number: u64) -> Error {
-    Error::msg(format!("there is no dead letter {number}"))
+    RequestError::NoDeadLetter { number }.into()
 }

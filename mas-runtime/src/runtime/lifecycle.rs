@@ -13,7 +13,7 @@ use super::watches::Watches;
 use super::{Inner, registry};
 use crate::actor::{
     AgentStatus, Draft, ENDED, EndReason, Ended, EventKind, Handle, HandlerTable, Host, Launch,
-    Port, Sending, SpawnError, Supervisor, ToItsEnd, Turn, furnish, text_of,
+    Port, RequestError, Sending, SpawnError, Supervisor, ToItsEnd, Turn, furnish, text_of,
 };
 use crate::model::{AgentId, Codec, Error, Failure, FailureCode, Result};
 use crate::store::{Batch, Op, StoreError};
@@ -175,7 +175,7 @@ impl Inner {
     pub(super) async fn stop_agent(self: &Arc<Self>, id: &AgentId) -> Result<()> {
         let port = self
             .port(id)
-            .ok_or_else(|| Error::msg(format!("no agent `{id}` runs here")))?;
+            .ok_or_else(|| RequestError::NotRunning { id: id.clone() })?;
         let supervisor = Arc::clone(&self.supervisor);
         let grace = self.core.options.shutdown_grace;
         let stopped = self.core.tasks.spawn(supervisor.stop(port, grace)).await;

@@ -428,7 +428,7 @@ impl Host for Inner {
     }
 
     fn subscribe(&self, agent: &AgentId, pattern: &str) -> Result<()> {
-        self.topics.subscribe(agent, pattern)
+        Ok(self.topics.subscribe(agent, pattern)?)
     }
 
     fn unsubscribe(&self, agent: &AgentId, pattern: &str) -> bool {

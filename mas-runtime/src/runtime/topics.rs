@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::actor::RequestError;
+use crate::model::AgentId;
 use crate::model::limits::{NAME_BYTES_MAX, SUBSCRIPTIONS_MAX};
-use crate::model::{AgentId, Error, Result};
 
 /// The subscriptions of one runtime: a tree of topic words.
 #[derive(Debug, Default)]
@@ -32,14 +33,15 @@ impl Topics {
     ///
     /// # Errors
     /// When the pattern is malformed, or the agent has too many.
-    pub(super) fn subscribe(&self, agent: &AgentId, pattern: &str) -> Result<()> {
+    pub(super) fn subscribe(&self, agent: &AgentId, pattern: &str) -> Result<(), RequestError> {
         check(pattern)?;
         let mut state = self.state();
         let own = state.by_agent.entry(agent.clone()).or_default();
         if own.len() >= SUBSCRIPTIONS_MAX && !own.contains(pattern) {
-            let text =
-                format!("`{agent}` has {SUBSCRIPTIONS_MAX} subscriptions: take one back first");
-            return Err(Error::msg(text));
+            return Err(RequestError::TooManySubscriptions {
+                agent: agent.clone(),
+                subscriptions_max: SUBSCRIPTIONS_MAX,
+            });
         }
         own.insert(pattern.to_owned());
         state.root.at(pattern).insert(agent.clone());
@@ -136,10 +138,12 @@ impl Node {
 }
 
 /// A pattern is words joined by dots; `*` is any one word, `**` at the end one or more.
-fn check(pattern: &str) -> Result<()> {
-    let bad = |what: &str| {
-        let text = format!("`{pattern}` is no topic pattern: {what}");
-        Err(Error::msg(text))
+fn check(pattern: &str) -> Result<(), RequestError> {
+    let bad = |reason: &str| {
+        Err(RequestError::TopicPattern {
+            pattern: pattern.to_owned(),
+            reason: reason.to_owned(),
+        })
     };
     if pattern.is_empty() || pattern.len() > NAME_BYTES_MAX {
         return bad(&format!("it takes 1 to {NAME_BYTES_MAX} bytes"));

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::actor::RequestError;
+use crate::model::AgentId;
 use crate::model::limits::WATCHES_MAX;
-use crate::model::{AgentId, Error, Result};
 
 /// The watches of one runtime, from both sides.
 #[derive(Debug, Default)]
@@ -17,11 +18,13 @@ impl Watches {
     ///
     /// # Errors
     /// When the watcher has too many.
-    pub(super) fn add(&mut self, watcher: &AgentId, watched: &AgentId) -> Result<()> {
+    pub(super) fn add(&mut self, watcher: &AgentId, watched: &AgentId) -> Result<(), RequestError> {
         let own = self.by_watcher.entry(watcher.clone()).or_default();
         if own.len() >= WATCHES_MAX && !own.contains(watched) {
-            let text = format!("`{watcher}` watches {WATCHES_MAX} agents: that is the limit");
-            return Err(Error::msg(text));
+            return Err(RequestError::TooManyWatches {
+                agent: watcher.clone(),
+                watches_max: WATCHES_MAX,
+            });
         }
         own.insert(watched.clone());
         let watchers = self.by_watched.entry(watched.clone()).or_default();
@@ -99,7 +102,10 @@ mod tests {
             watches.add(&id("a"), &id(&format!("n{number}"))).unwrap();
         }
         assert!(watches.add(&id("a"), &id("n0")).is_ok(), "it has that one");
-        assert!(watches.add(&id("a"), &id("more")).is_err());
+        let refused = watches.add(&id("a"), &id("more")).unwrap_err();
+        let agent = id("a");
+        let watches_max = WATCHES_MAX;
+        assert_eq!(refused, RequestError::TooManyWatches { agent, watches_max });
         assert!(watches.add(&id("b"), &id("more")).is_ok());
     }
 }
