@@ -1,8 +1,8 @@
 //! The only module that knows ractor: an actor's life cycle, and the supervisor's ear.
 //!
-//! ractor spawns, links, stops, kills, and reports how an actor ended. Its mailbox carries one message without content, the
-//! wake-up: envelopes wait in our own mailbox, which is bounded and outlives the actor. None of its names, groups, calls or
-//! supervision defaults are used.
+//! ractor spawns, links, stops, kills, and reports how an actor ended. Its mailbox carries one message without content, with
+//! which the actor begins, and inside which it waits for more: envelopes wait in our own mailbox, which is bounded and outlives
+//! the actor. None of its names, groups, calls or supervision defaults are used.
 
 use std::fmt;
 use std::marker::PhantomData;
