@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mas::model::PayloadError;
-use mas::model::limits::{DEAD_LETTERS_MAX, INBOX_ENTRIES_MAX, TIMERS_MAX};
+use mas::model::limits::{DEAD_LETTERS_MAX, INBOX_ENTRIES_MAX, OUTBOX_ENTRIES_MAX, TIMERS_MAX};
 use mas::prelude::*;
 use mas::{AgentRef, AskError, Error, FailureCode, RequestError, SendError};
 
@@ -207,6 +207,40 @@ async fn one_entry_more_than_an_inbox_holds_is_refused_until_there_is_room() {
     // It is known no more: what is in its inbox stays, and no more comes in.
     error.unwrap();
     assert_eq!(kit.dead_letters().list(10).await.unwrap().len(), 1);
+}
+
+#[agent(id = "flooder", durable, timeout = "1000s")]
+struct Flooder;
+
+#[agent]
+impl Flooder {
+    /// Sends to nobody as long as its outbox takes it, and says how often it did.
+    #[on("flood")]
+    async fn flood(&mut self, count: usize, ctx: &mut Context<Self>) -> Result<usize> {
+        for sent in 0..count {
+            match ctx.tell("nobody", "drop", &()).await {
+                Ok(()) => {}
+                Err(SendError::OutboxFull { .. }) => return Ok(sent),
+                Err(other) => return Err(other.into()),
+            }
+        }
+        Ok(count)
+    }
+}
+
+#[tokio::test]
+async fn one_handler_puts_no_more_into_an_outbox_than_there_is_room() {
+    let kit = TestKit::start().await;
+    let flooder = kit.spawn(Flooder).await.unwrap();
+    let each = OUTBOX_ENTRIES_MAX / 11;
+    let mut sent = 0;
+    for _ in 0..11 {
+        sent += flooder.flood(each).timeout(secs(1_000)).await.unwrap();
+    }
+    let left = OUTBOX_ENTRIES_MAX - sent;
+    assert!(left < each, "there is room for a part of the next run");
+    let last = flooder.flood(each).timeout(secs(1_000)).await.unwrap();
+    assert_eq!(last, left);
 }
 
 #[tokio::test]

@@ -173,7 +173,7 @@ impl Draft {
                 handled: port.table.message_types(),
             });
         }
-        if !host.outbox_has_room(turn.agent()) {
+        if !host.outbox_has_room(turn.agent(), turn.staged_sends()) {
             return Err(SendError::OutboxFull {
                 sender: turn.agent().clone(),
                 entries: OUTBOX_ENTRIES_MAX,

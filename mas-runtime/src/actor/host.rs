@@ -46,8 +46,8 @@ pub(crate) trait Host: Send + Sync + fmt::Debug + 'static {
     /// Sends a message whose terms are settled.
     fn send(&self, to: &Handle, letter: Letter) -> Sending;
 
-    /// Whether the outbox of a durable agent can take one message more.
-    fn outbox_has_room(&self, sender: &AgentId) -> bool;
+    /// Whether the outbox of a durable agent can take one message more than those that its handler has staged.
+    fn outbox_has_room(&self, sender: &AgentId, staged: usize) -> bool;
 
     /// The agents that subscribe to a topic.
     fn subscribers(&self, topic: &str) -> Vec<AgentId>;

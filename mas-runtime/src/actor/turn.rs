@@ -363,6 +363,11 @@ impl Turn {
         staged.unwrap_or(Err(SendError::TurnOver))
     }
 
+    /// How many messages wait for the turn's commit.
+    pub(crate) fn staged_sends(&self) -> usize {
+        self.note(|book| book.sends.len()).unwrap_or(0)
+    }
+
     /// Which timer of its message type an `#[on_start]` starts now, from 0.
     pub(crate) fn start_timer(&self, message_type: &MessageType) -> u32 {
         let ordinal = self.note(|book| {

@@ -351,8 +351,8 @@ impl Host for Inner {
         self.send_letter(to, letter)
     }
 
-    fn outbox_has_room(&self, sender: &AgentId) -> bool {
-        self.outboxes.has_room(sender)
+    fn outbox_has_room(&self, sender: &AgentId, staged: usize) -> bool {
+        self.outboxes.has_room(sender, staged)
     }
 
     fn subscribers(&self, topic: &str) -> Vec<AgentId> {

@@ -47,10 +47,10 @@ impl Outboxes {
         !self.state().counts.contains_key(sender)
     }
 
-    pub(super) fn has_room(&self, sender: &AgentId) -> bool {
+    pub(super) fn has_room(&self, sender: &AgentId, staged: usize) -> bool {
         let state = self.state();
-        let count = state.counts.get(sender);
-        count.is_none_or(|count| count.entries < OUTBOX_ENTRIES_MAX)
+        let entries = state.counts.get(sender).map_or(0, |count| count.entries);
+        entries + staged < OUTBOX_ENTRIES_MAX
     }
 
     /// An entry is about to be committed.
@@ -394,11 +394,11 @@ mod tests {
         let outboxes = Outboxes::default();
         let sender = AgentId::new("sender").unwrap();
         for _ in 0..OUTBOX_ENTRIES_MAX {
-            assert!(outboxes.has_room(&sender));
+            assert!(outboxes.has_room(&sender, 0));
             outboxes.entered(&sender);
         }
-        assert!(!outboxes.has_room(&sender));
+        assert!(!outboxes.has_room(&sender, 0));
         outboxes.left(&sender);
-        assert!(outboxes.has_room(&sender));
+        assert!(outboxes.has_room(&sender, 0));
     }
 }

@@ -275,7 +275,7 @@ impl Host for Stage {
         }
     }
 
-    fn outbox_has_room(&self, _: &AgentId) -> bool {
+    fn outbox_has_room(&self, _: &AgentId, _: usize) -> bool {
         true
     }
 
