@@ -5,6 +5,7 @@
 //! unknown waits for it to be spawned, at most [`OUTBOX_PATIENCE`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,8 +27,16 @@ pub(super) struct Outboxes {
 
 #[derive(Debug, Default)]
 struct State {
-    workers: BTreeMap<AgentId, Arc<Notify>>,
+    workers: BTreeMap<AgentId, Arc<Bell>>,
     counts: BTreeMap<AgentId, Count>,
+}
+
+/// What wakes a worker.
+#[derive(Debug)]
+struct Bell {
+    notify: Notify,
+    /// Whether it must look at all entries once more, and not only at new ones.
+    from_the_start: AtomicBool,
 }
 
 /// How much one outbox holds.
@@ -100,23 +109,26 @@ impl Outboxes {
     pub(super) fn poke(&self, inner: &Arc<Inner>, sender: &AgentId) {
         let mut state = self.state();
         if let Some(worker) = state.workers.get(sender) {
-            worker.notify_one();
+            worker.notify.notify_one();
             return;
         }
-        let notify = Arc::new(Notify::new());
-        state.workers.insert(sender.clone(), Arc::clone(&notify));
+        let bell = Arc::new(Bell {
+            notify: Notify::new(),
+            from_the_start: AtomicBool::new(true),
+        });
+        state.workers.insert(sender.clone(), Arc::clone(&bell));
         drop(state);
         let inner_task = Arc::clone(inner);
         let sender = sender.clone();
         inner.core.tasks.spawn(async move {
-            work(&inner_task, &sender, &notify).await;
+            work(&inner_task, &sender, &bell).await;
         });
     }
 
     /// An agent was spawned: whoever waits for it looks again.
     pub(super) fn poke_all(&self) {
         for worker in self.state().workers.values() {
-            worker.notify_one();
+            worker.look_at_all();
         }
     }
 
@@ -168,76 +180,136 @@ impl Outboxes {
         let mut state = self.state();
         state.counts.remove(sender);
         if let Some(worker) = state.workers.get(sender) {
-            worker.notify_one();
+            worker.look_at_all();
         }
     }
 }
 
+impl Bell {
+    fn look_at_all(&self) {
+        self.from_the_start.store(true, Ordering::Release);
+        self.notify.notify_one();
+    }
+}
+
 /// Brings one sender's entries on their way until none is left.
-async fn work(inner: &Arc<Inner>, sender: &AgentId, notify: &Notify) {
-    // What was handed over and is still in the outbox, because it could not be taken out.
-    let mut sent = BTreeSet::new();
+async fn work(inner: &Arc<Inner>, sender: &AgentId, bell: &Bell) {
+    let mut round = Round::default();
+    let mut wait = LOOK_AGAIN_MIN;
     loop {
-        let waits = match pass(inner, sender, &mut sent).await {
-            Ok(()) => Duration::from_millis(500),
+        let moved = match pass(inner, sender, &mut round).await {
+            Ok(moved) => moved,
             Err(error) => {
                 tracing::warn!(agent = %sender, %error, "the outbox can't be worked on: trying again");
-                Duration::from_secs(1)
+                round.begin();
+                false
             }
         };
         if inner.outboxes.retire(sender) || !inner.is_open() {
             return;
         }
-        // Waking early or late is both safe: each pass looks at everything.
-        let _ = tokio::time::timeout(waits, notify.notified()).await;
+        wait = if moved || !round.waits_for_spawns_only {
+            LOOK_AGAIN_MIN
+        } else {
+            (wait * 2).min(LOOK_AGAIN_MAX)
+        };
+        let rung = tokio::time::timeout(wait, bell.notify.notified()).await;
+        // New entries stand behind those that were looked at; after a while, or a spawn, all may go on.
+        if rung.is_err() || bell.from_the_start.swap(false, Ordering::AcqRel) {
+            round.begin();
+        }
+    }
+}
+
+/// How often a worker looks whether what is blocked can go on: what waits for room.
+const LOOK_AGAIN_MIN: Duration = Duration::from_millis(500);
+
+/// What only waits for a spawn, which rings: this is for those that have waited long enough.
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(8);
+
+/// How far a worker has come.
+#[derive(Default)]
+struct Round {
+    /// The last entry that it has looked at.
+    after: u64,
+    /// The targets that had no room, or were not here: what is behind for the same target waits.
+    blocked: BTreeSet<AgentId>,
+    /// Whether all that are blocked are not here.
+    waits_for_spawns_only: bool,
+    /// What was handed over and is still in the outbox, because it could not be taken out.
+    sent: BTreeSet<u64>,
+}
+
+impl Round {
+    /// Looks at everything again.
+    fn begin(&mut self) {
+        self.after = 0;
+        self.blocked.clear();
+        self.waits_for_spawns_only = true;
     }
 }
 
 /// Why an entry stays where it is.
 enum Stays {
-    /// Its target is not here, or has no room: so do those behind it for the same target.
+    /// Its target is not here: so do those behind it for the same target.
+    Missing,
+    /// Its target has no room, or the engine did not take it.
     Blocked,
 }
 
-/// One pass over an outbox.
-async fn pass(
-    inner: &Arc<Inner>,
-    sender: &AgentId,
-    sent: &mut BTreeSet<u64>,
-) -> Result<(), StoreError> {
-    let mut after = 0;
-    let mut blocked = BTreeSet::new();
+/// Looks at what stands behind the last entry that was looked at. True when something went on its way.
+async fn pass(inner: &Arc<Inner>, sender: &AgentId, round: &mut Round) -> Result<bool, StoreError> {
+    let mut moved = false;
     loop {
         let look = inner.outboxes.look(sender);
-        let page = inner.core.engine.outbox_page(sender, after, PAGE).await?;
-        let Some(last) = page.last() else {
-            if after == 0 {
+        let engine = &inner.core.engine;
+        let page = engine.outbox_page(sender, round.after, PAGE).await?;
+        let Some(last) = page.last().map(|entry| entry.seq) else {
+            if round.after == 0 {
                 inner.outboxes.found_empty(sender, look);
             }
-            return Ok(());
+            return Ok(moved);
         };
-        after = last.seq;
         for entry in page {
-            if sent.contains(&entry.seq) {
-                take_out(inner, sender, entry.seq, sent).await;
-                continue;
-            }
-            let envelope = match decode_envelope(&entry.envelope, &*inner.core.clock) {
-                Ok(envelope) => envelope,
-                Err(error) => {
-                    bury(inner, sender, &entry, None, error.to_string()).await;
-                    continue;
-                }
-            };
-            let target = envelope.target.clone();
-            if blocked.contains(&target) || inner.is_parted(sender, &target) {
-                continue;
-            }
-            if let Err(Stays::Blocked) = send(inner, sender, &entry, envelope, sent).await {
-                blocked.insert(target);
-            }
+            moved |= bring(inner, sender, &entry, round).await;
         }
+        round.after = last;
     }
+}
+
+/// Brings one entry on its way, if nothing before it waits for the same target. True when it left.
+async fn bring(
+    inner: &Arc<Inner>,
+    sender: &AgentId,
+    entry: &OutboxEntry,
+    round: &mut Round,
+) -> bool {
+    if round.sent.contains(&entry.seq) {
+        take_out(inner, sender, entry.seq, &mut round.sent).await;
+        return false;
+    }
+    let envelope = match decode_envelope(&entry.envelope, &*inner.core.clock) {
+        Ok(envelope) => envelope,
+        Err(error) => {
+            bury(inner, sender, entry, None, error.to_string()).await;
+            return false;
+        }
+    };
+    let target = envelope.target.clone();
+    if round.blocked.contains(&target) {
+        return false;
+    }
+    if inner.is_parted(sender, &target) {
+        round.waits_for_spawns_only = false;
+        return false;
+    }
+    match send(inner, sender, entry, envelope, &mut round.sent).await {
+        Ok(()) => return true,
+        Err(Stays::Missing) => {}
+        Err(Stays::Blocked) => round.waits_for_spawns_only = false,
+    }
+    round.blocked.insert(target);
+    false
 }
 
 /// Brings one entry on its way.
@@ -262,7 +334,7 @@ async fn send(
         || (port.is_none() && inner.registry.is_kept(&target));
     if port.is_none() && !kept {
         if age < OUTBOX_PATIENCE {
-            return Err(Stays::Blocked);
+            return Err(Stays::Missing);
         }
         let reason = format!("no agent `{target}` was spawned within {OUTBOX_PATIENCE:?}");
         bury(inner, sender, entry, Some(envelope), reason).await;
