@@ -177,6 +177,20 @@ impl DurableCounter {
         })
     }
 
+    #[on("count.shared")]
+    fn count_shared(&self, items: u8) -> impl Stream<Item = u8> {
+        self.runs.fetch_add(1, Ordering::SeqCst);
+        stream::iter(0..items).then(|n| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            n
+        })
+    }
+
+    #[on("panic")]
+    async fn panic(&self) -> Result<()> {
+        panic!("as asked");
+    }
+
     #[on("times")]
     async fn times(&mut self, ctx: &mut Context<Self>) -> u32 {
         ctx.state().times
@@ -231,6 +245,23 @@ async fn a_killed_durable_stream_is_not_streamed_twice() {
     let rest: Vec<_> = items.collect().await;
     assert_eq!(rest.len(), 1, "{rest:?}");
     assert!(rest[0].is_err());
+    assert_eq!(counter.times().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_durable_stream_that_a_crash_beside_it_cuts_off_is_not_streamed_twice() {
+    let (kit, counter, runs) = durable_kit().await;
+    let items = counter.count_shared(200).await.unwrap();
+    let items = tokio::spawn(items.collect::<Vec<_>>());
+    kit.advance(Duration::from_millis(1500)).await;
+    counter.panic().tell().await.unwrap();
+    // It crashes again for each attempt, and each time soon: nothing else runs.
+    kit.advance(secs(60)).await;
+    assert!(items.is_finished(), "it is still read");
+    let items = items.await.unwrap();
+    assert_eq!(items.iter().filter(|item| item.is_ok()).count(), 6);
+    assert_eq!(items.len(), 7, "and an error");
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
     assert_eq!(counter.times().await.unwrap(), 0);
 }
 
