@@ -317,3 +317,213 @@ async fn two_shutdowns_at_once_end_together() {
     first.await.unwrap().unwrap();
     kept.await.unwrap().unwrap();
 }
+
+/// Ends things from inside its own handlers.
+#[agent(state = Count, durable)]
+struct Ender {
+    end: End,
+}
+
+type End = Arc<dyn Fn() -> Ending + Send + Sync>;
+type Ending = std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+#[agent]
+impl Ender {
+    #[on("end")]
+    async fn end(&mut self, ctx: &mut Context<Self>) -> Result<u32> {
+        ctx.update_state(|count| count.value += 1);
+        ctx.tell("keeper", "keep", &()).await?;
+        (self.end)().await?;
+        ctx.tell("keeper", "keep", &()).await?;
+        Ok(ctx.state().value)
+    }
+
+    #[on("end.shared")]
+    async fn end_shared(&self, ctx: &Context<Self>) -> Result<u32> {
+        ctx.update_state(|count| count.value += 1);
+        ctx.tell("keeper", "keep", &()).await?;
+        (self.end)().await?;
+        ctx.tell("keeper", "keep", &()).await?;
+        Ok(ctx.state().value)
+    }
+
+    #[on("value")]
+    async fn value(&self, ctx: &Context<Self>) -> u32 {
+        ctx.state().value
+    }
+}
+
+/// Spawns an [`Ender`] as its child.
+#[agent]
+struct Above {
+    end: End,
+}
+
+#[agent]
+impl Above {
+    #[on_start]
+    async fn starting(&mut self, ctx: &mut Context<Self>) -> Result<()> {
+        let end = Arc::clone(&self.end);
+        ctx.spawn(Ender { end }).await?;
+        Ok(())
+    }
+}
+
+/// What an agent calls to end itself and others.
+fn ending<F>(kit: &TestKit, end: impl Fn(Runtime) -> F + Send + Sync + 'static) -> End
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let runtime = kit.runtime().clone();
+    Arc::new(move || Box::pin(end(runtime.clone())))
+}
+
+#[tokio::test]
+async fn a_handler_that_shuts_its_runtime_down_loses_nothing() {
+    for is_shared in [false, true] {
+        let engine = MemoryEngine::new();
+        let kit = TestKit::builder().engine(engine.clone()).start().await;
+        kit.spawn(Keeper).await.unwrap();
+        let end = ending(&kit, |runtime| async move { runtime.shutdown().await });
+        let ender = kit.spawn(Ender { end }).await.unwrap();
+        let before = kit.now();
+        let ended = match is_shared {
+            false => ender.end().await,
+            true => ender.end_shared().await,
+        };
+        assert_eq!(ended.unwrap(), 1, "its message settles");
+        kit.shutdown().await.unwrap();
+        let took = kit.now().since(before);
+        assert!(took < secs(2), "{took:?}: nobody waits for itself");
+
+        let next = TestKit::builder().engine(engine).start().await;
+        let keeper = next.spawn(Keeper).await.unwrap();
+        let end = ending(&next, |_| async { Ok(()) });
+        let ender = next.spawn(Ender { end }).await.unwrap();
+        next.advance(secs(30)).await;
+        assert_eq!(ender.value().await.unwrap(), 1, "it ran once");
+        assert_eq!(keeper.value().await.unwrap(), 2, "what it sent arrived");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_stops_and_removes_itself_and_its_parent_from_its_own_handler() {
+    let ends: [fn(Runtime) -> Ending; 5] = [
+        |runtime| Box::pin(async move { runtime.stop("ender").await }),
+        |runtime| Box::pin(async move { runtime.agent("ender")?.stop().await }),
+        |runtime| Box::pin(async move { runtime.stop("above").await }),
+        |runtime| Box::pin(async move { runtime.remove("above").await }),
+        |runtime| Box::pin(async move { runtime.remove_with_data("ender").await }),
+    ];
+    for (number, end) in ends.into_iter().enumerate() {
+        let kit = TestKit::start().await;
+        let keeper = kit.spawn(Keeper).await.unwrap();
+        let end = ending(&kit, end);
+        kit.spawn(Above { end }).await.unwrap();
+        let ender = EnderRef::attach(kit.runtime(), "ender").unwrap();
+        let before = kit.now();
+        assert_eq!(ender.end().await.unwrap(), 1, "end {number}");
+        let took = kit.now().since(before);
+        assert!(took < secs(1), "end {number} took {took:?}");
+        kit.advance(secs(2)).await;
+        assert!(ender.value().await.is_err(), "end {number}: it has ended");
+        assert_eq!(keeper.value().await.unwrap(), 2, "end {number}");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_removes_itself_with_its_data_leaves_nothing() {
+    let kit = TestKit::start().await;
+    let end = ending(&kit, |runtime| async move {
+        runtime.remove_with_data("ender").await
+    });
+    let agent = || Ender {
+        end: Arc::clone(&end),
+    };
+    kit.spawn(agent()).await.unwrap().end().await.unwrap();
+    kit.advance(secs(1)).await;
+    let ender = kit.spawn(agent()).await.unwrap();
+    assert_eq!(ender.value().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_handler_that_stops_another_agent_waits_for_its_end() {
+    let kit = TestKit::start().await;
+    let keeper = kit.spawn(Keeper).await.unwrap();
+    let end = ending(&kit, |runtime| async move {
+        runtime.stop("keeper").await?;
+        assert!(
+            runtime
+                .agent("keeper")?
+                .ask::<u32>("value", &())
+                .await
+                .is_err()
+        );
+        Ok(())
+    });
+    let ender = kit.spawn(Ender { end }).await.unwrap();
+    keeper.keep().tell().await.unwrap();
+    kit.advance(Duration::from_millis(100)).await;
+    let before = kit.now();
+    assert_eq!(ender.end().await.unwrap(), 1);
+    let took = kit.now().since(before);
+    assert!(took >= Duration::from_millis(400), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_handler_that_shuts_another_runtime_down_waits_for_its_end() {
+    let other = TestKit::start().await;
+    let keeper = other.spawn(Keeper).await.unwrap();
+    keeper.keep().tell().await.unwrap();
+    other.advance(Duration::from_millis(100)).await;
+    let kit = TestKit::start().await;
+    let end = ending(&other, |runtime| async move { runtime.shutdown().await });
+    let ender = kit.spawn(Ender { end }).await.unwrap();
+    let before = kit.now();
+    assert_eq!(ender.end().await.unwrap(), 1);
+    let took = kit.now().since(before);
+    assert!(took >= Duration::from_millis(400), "{took:?}");
+}
+
+/// Shuts its runtime down at a turn of its life.
+#[agent]
+struct Brief {
+    runtime: Runtime,
+    as_it_stops: bool,
+}
+
+#[agent]
+impl Brief {
+    #[on_start]
+    async fn starting(&mut self) -> Result<()> {
+        match self.as_it_stops {
+            true => Ok(()),
+            false => self.runtime.shutdown().await,
+        }
+    }
+
+    #[on_stop]
+    async fn stopping(&mut self) -> Result<()> {
+        self.runtime.shutdown().await
+    }
+}
+
+#[tokio::test]
+async fn an_agent_may_shut_its_runtime_down_as_it_starts_or_stops() {
+    for as_it_stops in [false, true] {
+        let kit = TestKit::start().await;
+        let runtime = kit.runtime().clone();
+        let brief = Brief {
+            runtime,
+            as_it_stops,
+        };
+        let before = kit.now();
+        match kit.spawn(brief).await {
+            Ok(brief) => brief.stop().await.unwrap(),
+            Err(error) => assert!(matches!(error, SpawnError::ShutDown), "{error}"),
+        }
+        kit.shutdown().await.unwrap();
+        let took = kit.now().since(before);
+        assert!(took < secs(1), "stops: {as_it_stops}, {took:?}");
+    }
+}

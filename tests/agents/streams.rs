@@ -177,6 +177,20 @@ impl DurableCounter {
         })
     }
 
+    #[on("count.shared")]
+    fn count_shared(&self, items: u8) -> impl Stream<Item = u8> {
+        self.runs.fetch_add(1, Ordering::SeqCst);
+        stream::iter(0..items).then(|n| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            n
+        })
+    }
+
+    #[on("panic")]
+    async fn panic(&self) -> Result<()> {
+        panic!("as asked");
+    }
+
     #[on("times")]
     async fn times(&mut self, ctx: &mut Context<Self>) -> u32 {
         ctx.state().times
@@ -234,6 +248,23 @@ async fn a_killed_durable_stream_is_not_streamed_twice() {
     assert_eq!(counter.times().await.unwrap(), 0);
 }
 
+#[tokio::test]
+async fn a_durable_stream_that_a_crash_beside_it_cuts_off_is_not_streamed_twice() {
+    let (kit, counter, runs) = durable_kit().await;
+    let items = counter.count_shared(200).await.unwrap();
+    let items = tokio::spawn(items.collect::<Vec<_>>());
+    kit.advance(Duration::from_millis(1500)).await;
+    counter.panic().tell().await.unwrap();
+    // It crashes again for each attempt, and each time soon: nothing else runs.
+    kit.advance(secs(60)).await;
+    assert!(items.is_finished(), "it is still read");
+    let items = items.await.unwrap();
+    assert_eq!(items.iter().filter(|item| item.is_ok()).count(), 6);
+    assert_eq!(items.len(), 7, "and an error");
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+    assert_eq!(counter.times().await.unwrap(), 0);
+}
+
 #[test]
 fn a_durable_stream_that_its_process_cut_off_is_run_again_for_nobody() {
     let engine = MemoryEngine::new();
@@ -269,4 +300,173 @@ async fn a_durable_stream_whose_commit_fails_repeats_no_item_and_settles_later()
     assert!(rest[2].is_err(), "{rest:?}");
     kit.advance(secs(60)).await;
     assert_eq!(counter.times().await.unwrap(), 1, "its effects happen once");
+}
+
+/// Streams for as long as it is read, and does other things side by side.
+#[agent(id = "fountain", timeout = "3s")]
+struct Fountain;
+
+#[agent]
+impl Fountain {
+    #[on("flow")]
+    fn flow(&self) -> impl Stream<Item = u64> {
+        stream::iter(0..).then(|n| async move {
+            tokio::time::sleep(secs(1)).await;
+            n
+        })
+    }
+
+    #[on("panic")]
+    async fn panic(&self) {
+        panic!("as asked");
+    }
+
+    #[on("quit")]
+    async fn quit(&self, ctx: &Context<Self>) {
+        ctx.stop();
+    }
+
+    #[on("ping")]
+    async fn ping(&self) {}
+
+    #[on("alone")]
+    async fn alone(&mut self) {}
+}
+
+/// Reads to the end.
+fn read(items: impl Stream<Item = Result<u64, AskError>> + Send + 'static) -> Reader {
+    tokio::spawn(items.collect())
+}
+
+type Reader = tokio::task::JoinHandle<Vec<Result<u64, AskError>>>;
+
+/// Reads an endless stream, and gives the stream's agent.
+async fn reading(kit: &TestKit) -> (FountainRef, Reader) {
+    let fountain = kit.spawn(Fountain).await.unwrap();
+    let items = read(fountain.flow().await.unwrap());
+    kit.advance(Duration::from_millis(4500)).await;
+    (fountain, items)
+}
+
+/// What was read of a stream that was cut off: it got 4 items before there was a reason to, and some of the timeout.
+async fn assert_cut_off(items: Reader) {
+    assert!(items.is_finished(), "it is still read");
+    let items = items.await.unwrap();
+    assert_eq!(items.iter().filter(|item| item.is_ok()).count(), 7);
+    assert!(items.last().unwrap().is_err(), "not an end like any other");
+}
+
+#[tokio::test]
+async fn a_crash_waits_no_longer_than_the_timeout_for_a_stream_that_is_read() {
+    let kit = TestKit::start().await;
+    let (fountain, items) = reading(&kit).await;
+    fountain.panic().await.unwrap_err();
+    kit.advance(secs(4)).await;
+    assert_cut_off(items).await;
+    fountain.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_that_stops_itself_waits_no_longer_than_the_timeout_for_a_stream() {
+    let kit = TestKit::start().await;
+    let (fountain, items) = reading(&kit).await;
+    fountain.quit().await.unwrap();
+    kit.advance(secs(4)).await;
+    assert_cut_off(items).await;
+    assert!(fountain.ping().await.is_err(), "it has stopped");
+}
+
+#[tokio::test]
+async fn a_stop_is_heard_while_a_message_waits_for_the_end_of_a_stream() {
+    let kit = TestKit::start().await;
+    let (fountain, items) = reading(&kit).await;
+    let waits = tokio::spawn(fountain.alone().into_future());
+    kit.advance(Duration::from_millis(100)).await;
+    let before = kit.now();
+    fountain.stop().await.unwrap();
+    let took = kit.now().since(before);
+    assert!(
+        took < secs(4),
+        "{took:?}: the timeout, not the grace period"
+    );
+    assert_cut_off(items).await;
+    assert!(waits.await.unwrap().is_err(), "it was not begun");
+}
+
+#[tokio::test]
+async fn a_message_that_comes_while_a_stream_is_cut_off_hears_of_the_end() {
+    let kit = TestKit::start().await;
+    let (fountain, items) = reading(&kit).await;
+    let stopping = fountain.clone();
+    let stopping = tokio::spawn(async move { stopping.stop().await });
+    kit.advance(Duration::from_millis(100)).await;
+    assert!(fountain.ping().await.is_err());
+    stopping.await.unwrap().unwrap();
+    assert_cut_off(items).await;
+}
+
+/// Has two children that start again together.
+#[agent(strategy = "one_for_all")]
+struct Basin;
+
+#[agent]
+impl Basin {
+    #[on_start]
+    async fn starting(&mut self, ctx: &mut Context<Self>) -> Result<()> {
+        ctx.spawn(Fountain).await?;
+        ctx.spawn_as("narrow", Narrow).await?;
+        Ok(())
+    }
+}
+
+/// Has no room for anything beside a stream.
+#[agent(timeout = "3s", concurrency = 1)]
+struct Narrow;
+
+#[agent]
+impl Narrow {
+    #[on("flow")]
+    fn flow(&self) -> impl Stream<Item = u64> {
+        Fountain.flow()
+    }
+
+    #[on("flow.alone")]
+    fn flow_alone(&mut self) -> impl Stream<Item = u64> {
+        Fountain.flow()
+    }
+
+    #[on("ping")]
+    async fn ping(&self) {}
+}
+
+#[tokio::test]
+async fn a_restart_with_a_sibling_is_heard_by_an_agent_that_takes_nothing_more() {
+    let kit = TestKit::start().await;
+    kit.spawn(Basin).await.unwrap();
+    let narrow = NarrowRef::attach(kit.runtime(), "narrow").unwrap();
+    let fountain = FountainRef::attach(kit.runtime(), "fountain").unwrap();
+    for is_alone in [false, true] {
+        let items = match is_alone {
+            false => narrow.flow().await.unwrap(),
+            true => narrow.flow_alone().await.unwrap(),
+        };
+        let items = read(items);
+        kit.advance(Duration::from_millis(4500)).await;
+        fountain.panic().await.unwrap_err();
+        kit.advance(secs(4)).await;
+        assert_cut_off(items).await;
+        narrow.ping().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_in_time_is_not_cut_off() {
+    let kit = TestKit::start().await;
+    let fountain = kit.spawn(Fountain).await.unwrap();
+    let items = fountain.flow().await.unwrap();
+    let items = read(items.take(2));
+    kit.advance(Duration::from_millis(500)).await;
+    fountain.panic().await.unwrap_err();
+    let items = items.await.unwrap();
+    assert!(items.iter().all(Result::is_ok), "{items:?}");
 }

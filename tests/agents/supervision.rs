@@ -522,9 +522,9 @@ async fn an_agent_may_stop_itself_and_shut_its_runtime_down() {
     let runtime = Some(kit.runtime().clone());
     let ender = kit.spawn(Ender { runtime }).await.unwrap();
     let before = kit.now();
-    let _ = ender.end().await;
+    ender.end().await.unwrap();
     kit.shutdown().await.unwrap();
-    assert!(kit.now().since(before) < secs(30), "it does not hang");
+    assert!(kit.now().since(before) < secs(1), "it waits for nothing");
 }
 
 #[tokio::test]

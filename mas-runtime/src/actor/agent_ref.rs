@@ -71,6 +71,9 @@ impl<A> AgentRef<A> {
     /// Stops the agent and its children: what runs ends, `#[on_stop]` runs, what waits becomes dead letters, or stays in
     /// its durable inbox.
     ///
+    /// It waits for their end, except in a handler of that agent, or of one below it: the handler ends first, and its
+    /// message settles. For that it has the grace period.
+    ///
     /// # Errors
     /// When no such agent runs here.
     ///

@@ -336,7 +336,8 @@ impl<A> Context<A> {
         spawning(host, start, Some(self.turn.agent().clone()))
     }
 
-    /// Stops another agent and its children.
+    /// Stops another agent and its children, and waits for their end. One that is above this one, or this one itself,
+    /// it does not wait for: this handler ends first, and its message settles. For that it has the grace period.
     ///
     /// # Errors
     /// [`RequestError::NotRunning`], or when the text is no agent id.

@@ -16,7 +16,7 @@ use super::guard::{self, Ran};
 use super::host::{Boxed, Host};
 use super::launch::Source;
 use super::mailbox::Mailbox;
-use super::port::Port;
+use super::port::{Port, Slot};
 use super::settle::Effects;
 use super::shell::{self, ActorHandle};
 use super::state::{DraftState, PublishError, StateCell};
@@ -139,6 +139,11 @@ impl<A: Agent> Instance<A> {
                 return (None, None);
             }
         }
+    }
+
+    /// Its place at the port.
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.port.slots[self.number as usize]
     }
 
     pub(crate) fn new_turn(&self, cause: Cause) -> Turn {

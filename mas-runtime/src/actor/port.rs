@@ -215,22 +215,22 @@ impl Slot {
         self.mailbox.nudge();
     }
 
-    /// Waits, unless it is told to stop meanwhile.
-    pub(crate) async fn pause(&self, wait: Duration) {
-        let pause = tokio::time::sleep(wait);
-        tokio::pin!(pause);
+    /// Resolves when the instance is told something that counts.
+    pub(crate) async fn told(&self, counts: impl Fn(Order) -> bool) {
         loop {
             let ordered = self.ordered.notified();
-            if self.order() == Order::Stop {
+            if counts(self.order()) {
                 return;
             }
-            tokio::select! {
-                biased;
-                // Losing either branch is safe: an order is looked at again, and the pause goes on.
-                () = &mut pause => return,
-                () = ordered => {}
-            }
+            ordered.await;
         }
+    }
+
+    /// Waits, unless it is told to stop meanwhile.
+    pub(crate) async fn pause(&self, wait: Duration) {
+        let told = self.told(|order| order == Order::Stop);
+        // Time that is up and an order are the same to whoever waits: it looks at the order next.
+        let _ = tokio::time::timeout(wait, told).await;
     }
 
     /// Whether the instance has taken nothing out of a mailbox that holds something since the last time somebody asked:

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::time::Sleep;
 
 use super::admit;
 use super::agent::{Agent, Route};
@@ -52,6 +53,8 @@ pub(crate) async fn run<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A
         // Those that are boxed would make this future large, which an idle agent keeps.
         let ran = if !next.route.exclusive {
             Box::pin(side_by_side(instance, seat, next)).await
+        } else if next.route.streams {
+            Box::pin(stream_alone(instance, seat, next)).await
         } else if keeps_nothing(instance, &next) {
             quick_turn(instance, seat, next).await
         } else {
@@ -78,7 +81,7 @@ async fn idle<A: Agent>(instance: &Instance<A>) {
         }
         waits = true;
         wake.idle(cx.waker());
-        if instance.mailbox.is_empty() && instance.mailbox.order() == Order::Run {
+        if instance.mailbox.is_empty() && !is_to_end(instance.mailbox.order()) {
             return Poll::Pending;
         }
         wake.rise();
@@ -120,6 +123,44 @@ async fn alone<A: Agent>(
         next = kept_turn(instance, seat, delivery).await?;
     }
     Ok(())
+}
+
+/// Runs one `&mut self` handler that streams. Once the instance was told something, it gets the agent's timeout.
+async fn stream_alone<A: Agent>(
+    instance: &Arc<Instance<A>>,
+    seat: &mut Seat<A>,
+    delivery: Delivery,
+) -> Result<(), LastCrash> {
+    let out_of_time = async {
+        instance.slot().told(is_to_end).await;
+        tokio::time::sleep(instance.port.declaration.timeout).await;
+    };
+    let stream = async {
+        if keeps_nothing(instance, &delivery) {
+            quick_turn(instance, seat, delivery).await
+        } else {
+            alone(instance, seat, delivery).await
+        }
+    };
+    tokio::select! {
+        biased;
+        // Losing it is safe: it tells whoever waits for it, as when the instance is killed.
+        ran = stream => ran,
+        () = out_of_time => {
+            warn_of_cut(instance, 1);
+            Ok(())
+        }
+    }
+}
+
+/// Whether an order lets nothing more begin.
+fn is_to_end(order: Order) -> bool {
+    order != Order::Run
+}
+
+fn warn_of_cut<A: Agent>(instance: &Instance<A>, handlers: usize) {
+    let (agent, number) = (&instance.port.id, instance.number);
+    tracing::warn!(%agent, instance = number, handlers, "handlers hold up the end of their instance: they are cut off");
 }
 
 /// Whether nothing of this message outlives it: no state, no inbox entry.
@@ -310,7 +351,8 @@ fn judge<A: Agent>(
     }
 }
 
-/// Runs `&self` handlers until none runs, or until a `&mut self` one is next and none runs.
+/// Runs `&self` handlers until none runs, or until a `&mut self` one is next and none runs. Once one has crashed, or the
+/// instance was told something, what still runs gets the agent's timeout: a stream would run for as long as it is read.
 async fn side_by_side<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
@@ -322,6 +364,7 @@ async fn side_by_side<A: Agent>(
     let mut running: FuturesUnordered<Running<'_>> = FuturesUnordered::new();
     let mut next = Some(first);
     let mut crash = None;
+    let mut last_moment: Option<Pin<Box<Sleep>>> = None;
     let mut turns = 0;
     loop {
         while let Some(delivery) = next.take() {
@@ -340,9 +383,21 @@ async fn side_by_side<A: Agent>(
             return crash.map_or(Ok(()), Err);
         }
         turns = 0;
-        let takes_more = crash.is_none() && running.len() < limit;
-        if let Some(ended) = wait(instance, &mut running, takes_more && !blocked(batch)).await {
-            crash = crash.or(ended.err());
+        let woken = if crash.is_some() || is_to_end(instance.mailbox.order()) {
+            let timeout = instance.port.declaration.timeout;
+            let at = last_moment.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+            wait_until(&mut running, at.as_mut()).await
+        } else {
+            let takes_more = running.len() < limit && !blocked(batch);
+            wait(instance, &mut running, takes_more).await
+        };
+        match woken {
+            Woken::Ended(ended) => crash = crash.or(ended.err()),
+            Woken::Look => {}
+            Woken::OutOfTime => {
+                warn_of_cut(instance, running.len());
+                running.clear();
+            }
         }
         if crash.is_none() && running.len() < limit {
             next = next_shared(instance, batch);
@@ -360,7 +415,7 @@ fn next_shared<A: Agent>(
     instance: &Instance<A>,
     batch: &mut VecDeque<Delivery>,
 ) -> Option<Delivery> {
-    if instance.mailbox.order() != Order::Run {
+    if is_to_end(instance.mailbox.order()) {
         return None;
     }
     if batch.is_empty() {
@@ -373,26 +428,49 @@ fn next_shared<A: Agent>(
     batch.pop_front()
 }
 
-/// Waits until a handler has ended, or, where more may start, until something may be in the mailbox.
+/// Why those that wait for handlers are awake again.
+enum Woken {
+    Ended(Result<(), LastCrash>),
+    /// Something may be in the mailbox, or an order was given.
+    Look,
+    OutOfTime,
+}
+
+/// Waits until a handler has ended, or an order was given, or, where more may start, until something may be in the mailbox.
 async fn wait<A: Agent>(
     instance: &Instance<A>,
     running: &mut FuturesUnordered<Running<'_>>,
     takes_more: bool,
-) -> Option<Result<(), LastCrash>> {
+) -> Woken {
     let wake = instance.mailbox.wake();
+    // Where nothing more is taken, envelopes need not wake it: only an order does.
+    let mut told = pin!(instance.slot().told(is_to_end));
     poll_fn(|cx| {
         if let Poll::Ready(ended) = running.poll_next_unpin(cx) {
             wake.rise();
-            return Poll::Ready(ended);
+            return Poll::Ready(ended.map_or(Woken::Look, Woken::Ended));
         }
-        if takes_more {
-            wake.park(cx.waker());
-            if !instance.mailbox.is_empty() {
-                wake.rise();
-                return Poll::Ready(None);
-            }
+        if !takes_more {
+            return told.as_mut().poll(cx).map(|()| Woken::Look);
         }
-        Poll::Pending
+        wake.park(cx.waker());
+        if instance.mailbox.is_empty() && !is_to_end(instance.mailbox.order()) {
+            return Poll::Pending;
+        }
+        wake.rise();
+        Poll::Ready(Woken::Look)
+    })
+    .await
+}
+
+/// Waits until a handler has ended, at most until the last moment.
+async fn wait_until(
+    running: &mut FuturesUnordered<Running<'_>>,
+    mut last_moment: Pin<&mut Sleep>,
+) -> Woken {
+    poll_fn(|cx| match running.poll_next_unpin(cx) {
+        Poll::Ready(ended) => Poll::Ready(ended.map_or(Woken::Look, Woken::Ended)),
+        Poll::Pending => last_moment.as_mut().poll(cx).map(|()| Woken::OutOfTime),
     })
     .await
 }

@@ -169,6 +169,11 @@ impl Turn {
         &self.port.id
     }
 
+    /// Whether it is taken in this runtime.
+    pub(crate) fn is_of(&self, host: &dyn Host) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.host), host)
+    }
+
     /// The type of the message that it handles.
     pub(crate) fn message_type(&self) -> &MessageType {
         self.cause.message_type(&self.port.table)

@@ -171,19 +171,58 @@ impl Inner {
         }
     }
 
-    /// Stops an agent and its children, in a task of the runtime's.
+    /// Stops an agent and its children, in a task of the runtime's. A handler that the end waits for does not wait for it.
     pub(super) async fn stop_agent(self: &Arc<Self>, id: &AgentId) -> Result<()> {
         let port = self
             .port(id)
             .ok_or_else(|| RequestError::NotRunning { id: id.clone() })?;
         let supervisor = Arc::clone(&self.supervisor);
         let grace = self.core.options.shutdown_grace;
-        let stopped = self.core.tasks.spawn(supervisor.stop(port, grace)).await;
-        stopped.map_err(Error::from)
+        let is_own_end = self.waits_for_current(id);
+        let stopped = self.core.tasks.spawn(supervisor.stop(port, grace));
+        if is_own_end {
+            return Ok(());
+        }
+        stopped.await.map_err(Error::from)
     }
 
-    /// Stops an agent, and takes it out of the directory.
+    /// Stops an agent, and takes it out of the directory. A handler that the end waits for does not wait for it.
     pub(super) async fn remove(self: &Arc<Self>, id: AgentId, with_data: bool) -> Result<()> {
+        if !self.waits_for_current(&id) {
+            return self.stop_and_forget(id, with_data).await;
+        }
+        let inner = Arc::clone(self);
+        self.core.tasks.spawn(async move {
+            let agent = id.clone();
+            if let Err(error) = inner.stop_and_forget(id, with_data).await {
+                tracing::error!(%agent, %error, "an agent that removed itself is still in the directory");
+            }
+        });
+        Ok(())
+    }
+
+    /// Whether the end of an agent waits for the handler that runs on this thread right now: it is one of the agent's, or of
+    /// one below it.
+    fn waits_for_current(&self, id: &AgentId) -> bool {
+        Turn::with_current(|turn| {
+            let own = turn.filter(|turn| turn.is_of(self));
+            let mut next = own.map(|turn| Arc::clone(&turn.port));
+            let mut seen = Vec::new();
+            while let Some(port) = next {
+                if port.id == *id {
+                    return true;
+                }
+                // One that was left behind may have become an ancestor of its own.
+                let is_new = !seen.contains(&port.id);
+                let parent = port.parent.as_ref().filter(|_| is_new);
+                next = parent.and_then(|parent| self.port(parent));
+                seen.push(port.id.clone());
+            }
+            false
+        })
+    }
+
+    async fn stop_and_forget(self: &Arc<Self>, id: AgentId, with_data: bool) -> Result<()> {
         if self.port(&id).is_some() {
             self.stop_agent(&id).await?;
         }
@@ -288,7 +327,8 @@ impl Inner {
         }
     }
 
-    /// Ends the runtime, in a task of its own. All who ask for it wait for the one end, and hear the same of it.
+    /// Ends the runtime, in a task of its own. All who ask for it wait for the one end, and hear the same of it, but for
+    /// handlers of its own: the end waits for them.
     pub(super) async fn shut_down(self: &Arc<Self>) -> Result<()> {
         let mut closed = self.closed.subscribe();
         if self.open.swap(false, Ordering::AcqRel) {
@@ -299,8 +339,14 @@ impl Inner {
                 let ended = ending.await;
                 let closed =
                     ended.unwrap_or_else(|error| Err(StoreError::failed(error.to_string())));
+                if let Err(error) = &closed {
+                    tracing::error!(%error, "the engine did not close well");
+                }
                 inner.closed.send_replace(Some(closed));
             });
+        }
+        if Turn::with_current(|turn| turn.is_some_and(|turn| turn.is_of(&**self))) {
+            return Ok(());
         }
         let closed = closed.wait_for(Option::is_some).await?.clone();
         closed.unwrap_or(Ok(())).map_err(Error::from)

@@ -222,7 +222,10 @@ impl Runtime {
         failure_records(&*self.inner.core.engine, limit).await
     }
 
-    /// Stops an agent and its children.
+    /// Stops an agent and its children, and waits for their end.
+    ///
+    /// In a handler of that agent, or of one below it, it does not wait: the handler ends first, and its message settles.
+    /// For that it has the grace period.
     ///
     /// # Errors
     /// When no such agent runs here.
@@ -236,8 +239,10 @@ impl Runtime {
 
     /// Stops an agent and takes it out of the directory. Its state, inbox and timers stay, for a later spawn.
     ///
+    /// In a handler of that agent, or of one below it, it does not wait, as [`Runtime::stop`].
+    ///
     /// # Errors
-    /// When the id is malformed, or the engine does not take it.
+    /// When the id is malformed, or the engine does not take it. Where it does not wait, the latter is logged.
     pub async fn remove(&self, id: impl AsRef<str>) -> Result<()> {
         let id = AgentId::new(id)?;
         self.inner.remove(id, false).await
@@ -256,8 +261,12 @@ impl Runtime {
     /// becomes dead letters, and the engine closes. Clones and refs may live on: their calls fail. Called again, it waits for
     /// the same end.
     ///
+    /// In a handler of this runtime it begins the end and does not wait for it: the handler ends first, and its message
+    /// settles. For that it has the grace period. What it sends after this call is refused, as from anywhere; what a durable
+    /// handler sends is kept.
+    ///
     /// # Errors
-    /// When the engine could not be closed well: each caller hears so.
+    /// When the engine could not be closed well: each caller that waits hears so, and it is logged.
     ///
     /// # Cancel safety
     /// The shutdown goes on when the future is dropped.
