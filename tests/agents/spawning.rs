@@ -1,7 +1,9 @@
 //! Agents that crash: as they start, in a pool, behind a ref by their id, and on their way out.
 
+use std::future::{Future, IntoFuture};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -295,4 +297,76 @@ async fn a_state_that_panics_as_it_is_made_is_an_error_and_the_next_spawn_works(
     IS_TOUCHED.store(false, Ordering::Relaxed);
     let agent = kit.spawn(Touched).await.unwrap();
     assert!(agent.is().await.unwrap());
+}
+
+/// Waits on a thread that no tokio runtime knows of.
+fn wait_without_tokio<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let Poll::Ready(done) = future.as_mut().poll(&mut context) {
+            return done;
+        }
+        std::thread::park();
+    }
+}
+
+#[test]
+fn an_agent_lives_where_its_runtime_does_whoever_spawns_it() {
+    let tokio = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all().build().unwrap()
+    };
+    let (home, other) = (tokio(), tokio());
+    let runtime = home.block_on(Runtime::builder().start()).unwrap();
+    let mut events = runtime.events();
+    let first = other.block_on(runtime.spawn(Starter::calm())).unwrap();
+    drop(other);
+    let second = wait_without_tokio(runtime.spawn_as("second", Starter::calm())).unwrap();
+    for agent in [first, second] {
+        let sum = home.block_on(agent.add(1).into_future()).unwrap();
+        assert_eq!(sum, (1, 101), "it has started once, and goes on");
+    }
+    home.block_on(runtime.shutdown()).unwrap();
+    while let Some(event) = events.try_next() {
+        assert!(
+            !matches!(event.kind, EventKind::Restarted { .. }),
+            "{event:?}"
+        );
+    }
+}
+
+/// It takes its time to start.
+#[agent(id = "sleepy")]
+struct Sleepy;
+
+#[agent]
+impl Sleepy {
+    #[on_start]
+    async fn starting(&mut self) {
+        tokio::time::sleep(secs(1)).await;
+    }
+
+    #[on("is")]
+    async fn is(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn an_agent_starts_although_nobody_looks_whether_it_has() {
+    let kit = TestKit::start().await;
+    let mut spawn = Box::pin(kit.spawn(Sleepy));
+    assert!(futures_util::poll!(&mut spawn).is_pending());
+    kit.advance(secs(2)).await;
+    let sleepy = SleepyRef::attach(&kit, "sleepy").unwrap();
+    assert!(sleepy.is().await.unwrap());
+    assert!(spawn.await.is_ok());
 }

@@ -95,6 +95,7 @@ impl Patience {
             if !core.young.has_grown(number) {
                 return Poll::Pending;
             }
+            self.timer = Timer::None;
             core.young.forget(number);
         }
         if !matches!(self.timer, Timer::Own(_)) {

@@ -1,4 +1,5 @@
-//! The mailbox of one instance: bounded lanes, senders that wait in line, and the wake flag.
+//! The mailbox of one instance: bounded lanes, senders that wait in line, the wake flag, and what the instance is told
+//! besides envelopes.
 //!
 //! It outlives the actor that empties it: a crash loses nothing that waits.
 
@@ -13,13 +14,8 @@ use std::task::{Context, Poll, Waker};
 use super::agent::Overflow;
 use super::delivery::Delivery;
 use super::lanes::Lanes;
-use super::wake::{Ring, Wake};
+use super::wake::Wake;
 use crate::model::Priority;
-
-/// What wakes the actor behind a mailbox: one message without content.
-pub(crate) trait Bell: Send + Sync + 'static {
-    fn ring(&self);
-}
 
 pub(crate) struct Mailbox {
     state: Mutex<State>,
@@ -38,19 +34,18 @@ struct State {
     closed: bool,
     /// How often something was taken out.
     taken: u64,
-    bell: Option<Arc<dyn Bell>>,
 }
 
-/// What an instance is told to do when it has a moment.
+/// What an instance is told to do when it has a moment; a greater one is stronger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    Run,
+    Run = 0,
     /// End after what runs now, and start again.
-    Restart,
+    Restart = 1,
     /// End after what runs now, because the agent wants it.
-    Quit,
+    Quit = 2,
     /// End after what runs now.
-    Stop,
+    Stop = 3,
 }
 
 /// A sender's place in line.
@@ -83,7 +78,6 @@ impl Mailbox {
                 line: VecDeque::new(),
                 closed: false,
                 taken: 0,
-                bell: None,
             }),
             wake: Wake::new(),
             order: AtomicU8::new(Order::Run as u8),
@@ -246,12 +240,9 @@ impl Mailbox {
         &self.wake
     }
 
-    /// Whom to wake from now on. It is woken at once: there may be envelopes, or an order that nobody heard.
-    pub(crate) fn attach(&self, bell: Arc<dyn Bell>) {
-        let mut state = self.state();
-        state.bell = Some(bell);
-        self.wake.expect();
-        self.ring(state);
+    /// A consumer has come, which looks at everything first.
+    pub(crate) fn begin(&self) {
+        self.wake.rise();
     }
 
     /// Wakes the consumer although nothing was put in: it has something else to look at.
@@ -266,6 +257,7 @@ impl Mailbox {
         let left = state.lanes.drain();
         let line = std::mem::take(&mut state.line);
         drop(state);
+        self.wake.end();
         for (_, place) in line {
             let mut waiting = place.lock();
             if let Waiting::InLine(delivery, waker) =
@@ -288,21 +280,10 @@ impl Mailbox {
     }
 
     fn ring(&self, state: MutexGuard<'_, State>) {
-        match self.wake.ring() {
-            Ring::Nothing => {}
-            Ring::Actor => {
-                let bell = state.bell.clone();
-                drop(state);
-                if let Some(bell) = bell {
-                    bell.ring();
-                }
-            }
-            Ring::Task(waker) => {
-                drop(state);
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
-            }
+        let waker = self.wake.ring();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 
@@ -353,8 +334,13 @@ impl Future for InLine {
         };
         let mut waiting = place.lock();
         match std::mem::replace(&mut *waiting, Waiting::Left) {
-            Waiting::InLine(delivery, _) => {
-                *waiting = Waiting::InLine(delivery, cx.waker().clone());
+            Waiting::InLine(delivery, waker) => {
+                let waker = if waker.will_wake(cx.waker()) {
+                    waker
+                } else {
+                    cx.waker().clone()
+                };
+                *waiting = Waiting::InLine(delivery, waker);
                 Poll::Pending
             }
             Waiting::Taken | Waiting::Left => Poll::Ready(Ok(())),

@@ -1,4 +1,4 @@
-//! Dispatch: what an actor does when it is woken.
+//! Dispatch: what an actor does from its start to its end.
 //!
 //! It takes envelopes out of the mailbox in batches and runs their handlers: `&mut self` handlers one at a time, `&self`
 //! handlers side by side, in the order in which they came. A `&mut self` handler waits until the `&self` handlers that run
@@ -40,19 +40,33 @@ type Running<'a> = Pin<Box<dyn Future<Output = Result<(), LastCrash>> + Send + '
 
 /// Runs handlers, and waits for more, until the instance must end.
 pub(crate) async fn run<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A>) -> Exit {
-    let mut turns: u32 = 0;
+    let mut turns = 0;
     loop {
-        if let Some(exit) = ordered(instance) {
+        // Boxed, so that an idle agent keeps no room for what its handlers need while they run.
+        if let Some(exit) = Box::pin(work(instance, seat, &mut turns)).await {
             return exit;
         }
+        idle(instance).await;
+    }
+}
+
+/// Runs handlers until nothing waits, or the instance must end: then it says why. Every [`TURNS_BEFORE_YIELD`] it lets other
+/// tasks run, also where it found nothing in between.
+async fn work<A: Agent>(
+    instance: &Arc<Instance<A>>,
+    seat: &mut Seat<A>,
+    turns: &mut u32,
+) -> Option<Exit> {
+    loop {
+        if let Some(exit) = ordered(instance) {
+            return Some(exit);
+        }
         let next = seat.batch.pop_front();
-        let Some(next) = next.or_else(|| refill(instance, &mut seat.batch)) else {
-            idle(instance).await;
-            continue;
-        };
-        // Those that are boxed would make this future large, which an idle agent keeps.
+        let next = next.or_else(|| refill(instance, &mut seat.batch))?;
+        *turns += 1;
+        // Boxed are those that are large and less frequent.
         let ran = if !next.route.exclusive {
-            Box::pin(side_by_side(instance, seat, next)).await
+            Box::pin(side_by_side(instance, seat, next, turns)).await
         } else if next.route.streams {
             Box::pin(stream_alone(instance, seat, next)).await
         } else if keeps_nothing(instance, &next) {
@@ -61,10 +75,10 @@ pub(crate) async fn run<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A
             Box::pin(alone(instance, seat, next)).await
         };
         if let Err(crash) = ran {
-            return Exit::Crash(crash);
+            return Some(Exit::Crash(crash));
         }
-        turns = turns.wrapping_add(1);
-        if turns.is_multiple_of(TURNS_BEFORE_YIELD) {
+        if *turns >= TURNS_BEFORE_YIELD {
+            *turns = 0;
             tokio::task::yield_now().await;
         }
     }
@@ -357,6 +371,7 @@ async fn side_by_side<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
     first: Delivery,
+    turns: &mut u32,
 ) -> Result<(), LastCrash> {
     let Seat { agent, batch, .. } = seat;
     let agent: &A = agent;
@@ -365,7 +380,6 @@ async fn side_by_side<A: Agent>(
     let mut next = Some(first);
     let mut crash = None;
     let mut last_moment: Option<Pin<Box<Sleep>>> = None;
-    let mut turns = 0;
     loop {
         while let Some(delivery) = next.take() {
             let mut task: Running<'_> = Box::pin(shared_turn(instance, agent, delivery));
@@ -373,16 +387,16 @@ async fn side_by_side<A: Agent>(
                 Poll::Ready(ended) => crash = crash.or(ended.err()),
                 Poll::Pending => running.push(task),
             }
-            turns += 1;
-            let goes_on = crash.is_none() && running.len() < limit && turns < TURNS_BEFORE_YIELD;
+            let goes_on = crash.is_none() && running.len() < limit && *turns < TURNS_BEFORE_YIELD;
             if goes_on {
                 next = next_shared(instance, batch);
+                *turns += u32::from(next.is_some());
             }
         }
         if running.is_empty() {
             return crash.map_or(Ok(()), Err);
         }
-        turns = 0;
+        *turns = 0;
         let woken = if crash.is_some() || is_to_end(instance.mailbox.order()) {
             let timeout = instance.port.declaration.timeout;
             let at = last_moment.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));

@@ -12,13 +12,12 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, Supervisi
 
 use super::agent::Agent;
 use super::instance::{Instance, LastCrash, Seated};
-use super::mailbox::Bell;
 use super::pump::{self, Exit};
 use super::supervisor::{Member, Supervisor};
 use crate::model::{Failure, FailureCode};
 
-/// The wake-up. It has no size, so sending it allocates nothing.
-struct Wake;
+/// With this an actor begins. It has no size, so sending it allocates nothing.
+struct Begin;
 
 /// An actor that runs an instance.
 pub(crate) struct ActorHandle(ActorCell);
@@ -73,27 +72,29 @@ struct Shell<A> {
 }
 
 impl<A: Agent> Actor for Shell<A> {
-    type Msg = Wake;
+    type Msg = Begin;
     type State = Seated<A>;
     type Arguments = Arc<Instance<A>>;
 
     async fn pre_start(
         &self,
-        myself: ActorRef<Wake>,
+        myself: ActorRef<Begin>,
         instance: Arc<Instance<A>>,
     ) -> Result<Seated<A>, ActorProcessingErr> {
         let member: Arc<dyn Member> = Arc::clone(&instance) as _;
         let mailbox = Arc::clone(&instance.mailbox);
         let seated = instance.begin().await?;
         self.supervisor.sits(number(&myself), member);
-        mailbox.attach(Arc::new(Doorbell(myself)));
+        mailbox.begin();
+        // An actor that has ended meanwhile needs no waking.
+        let _ = myself.cast(Begin);
         Ok(seated)
     }
 
     async fn handle(
         &self,
-        myself: ActorRef<Wake>,
-        _: Wake,
+        myself: ActorRef<Begin>,
+        _: Begin,
         seated: &mut Seated<A>,
     ) -> Result<(), ActorProcessingErr> {
         let Some(seat) = seated.seat.as_deref_mut() else {
@@ -129,15 +130,6 @@ impl<A: Agent> Seated<A> {
     }
 }
 
-struct Doorbell(ActorRef<Wake>);
-
-impl Bell for Doorbell {
-    fn ring(&self) {
-        // An actor that has ended needs no waking: the next one looks into the mailbox when it starts.
-        let _ = self.0.cast(Wake);
-    }
-}
-
 fn number<M: ractor::Message>(actor: &ActorRef<M>) -> ActorNumber {
     actor.get_id().pid()
 }
@@ -168,13 +160,13 @@ impl fmt::Debug for Root {
 struct Ear;
 
 impl Actor for Ear {
-    type Msg = Wake;
+    type Msg = Begin;
     type State = Weak<Supervisor>;
     type Arguments = Weak<Supervisor>;
 
     async fn pre_start(
         &self,
-        _: ActorRef<Wake>,
+        _: ActorRef<Begin>,
         supervisor: Weak<Supervisor>,
     ) -> Result<Weak<Supervisor>, ActorProcessingErr> {
         Ok(supervisor)
@@ -182,7 +174,7 @@ impl Actor for Ear {
 
     async fn handle_supervisor_evt(
         &self,
-        _: ActorRef<Wake>,
+        _: ActorRef<Begin>,
         event: SupervisionEvent,
         supervisor: &mut Weak<Supervisor>,
     ) -> Result<(), ActorProcessingErr> {

@@ -1,9 +1,10 @@
 //! The tasks of a runtime, and where they run.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::task::Poll;
 
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::task::TaskTracker;
 
 /// The tasks of a runtime. They run on the tokio runtime that it was started on, whoever asks for them: a caller's own may end
@@ -32,6 +33,27 @@ impl Tasks {
         match &self.home {
             Some(home) => self.tracker.spawn_on(task, home),
             None => self.tracker.spawn(task),
+        }
+    }
+
+    /// Does work to its end, whether its caller goes on with the future that this is or not. What need not wait is done here
+    /// and now, which costs no task; the rest is a task. `Err` when it panicked.
+    pub(crate) async fn at_once<T>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, JoinError>
+    where
+        T: Send + 'static,
+    {
+        let mut work = Box::pin(work);
+        let begun = poll_fn(|cx| {
+            // Its own tasks and timers belong at home, whichever runtime this is polled on.
+            let _home = self.home.as_ref().map(Handle::enter);
+            Poll::Ready(work.as_mut().poll(cx))
+        });
+        match begun.await {
+            Poll::Ready(done) => Ok(done),
+            Poll::Pending => self.spawn(work).await,
         }
     }
 

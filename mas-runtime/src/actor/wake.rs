@@ -2,10 +2,10 @@
 //!
 //! It is a module of its own that depends on nothing else, so that loom can check it (`RUSTFLAGS="--cfg mas_loom"`).
 //!
-//! A consumer is *busy* (it will look into the mailbox again by itself), *absent* (its actor waits for its first message), or
-//! its task waits and can be woken by its waker: *idle* with nothing to do, *parked* while handlers run that wait. Calling
-//! order of the consumer: find the mailbox empty, [`Wake::idle`] or [`Wake::park`], **look again**, and [`Wake::rise`] if
-//! something is there after all.
+//! A consumer is *busy* (it will look into the mailbox again by itself; so will one that has yet to come), or its task waits
+//! and can be woken by its waker: *idle* with nothing to do, *parked* while handlers run that wait. Calling order of the
+//! consumer: find the mailbox empty, [`Wake::idle`] or [`Wake::park`], **look again**, and [`Wake::rise`] if something is
+//! there after all.
 
 #[cfg(not(mas_loom))]
 use std::sync::{
@@ -23,20 +23,8 @@ use std::sync::PoisonError;
 use std::task::Waker;
 
 const BUSY: u8 = 0;
-const ABSENT: u8 = 1;
-const PARKED: u8 = 2;
-const IDLE: u8 = 3;
-
-/// What the producer must do after it put something in.
-#[derive(Debug)]
-pub(crate) enum Ring {
-    /// Nothing: the consumer will look again.
-    Nothing,
-    /// Send the actor a message.
-    Actor,
-    /// Wake the consumer's task.
-    Task(Option<Waker>),
-}
+const PARKED: u8 = 1;
+const IDLE: u8 = 2;
 
 #[derive(Debug)]
 pub(crate) struct Wake {
@@ -45,29 +33,23 @@ pub(crate) struct Wake {
 }
 
 impl Wake {
-    /// The flag of a consumer that has not come yet.
+    /// The flag of a consumer that looks when it comes.
     pub(crate) fn new() -> Self {
         Self {
-            state: AtomicU8::new(ABSENT),
+            state: AtomicU8::new(BUSY),
             waker: Mutex::new(None),
         }
     }
 
-    /// The producer's part, after it put something in.
-    pub(crate) fn ring(&self) -> Ring {
+    /// The producer's part, after it put something in: whom to wake, if anybody waits.
+    pub(crate) fn ring(&self) -> Option<Waker> {
         if self.state.load(Ordering::SeqCst) == BUSY {
-            return Ring::Nothing;
+            return None;
         }
         match self.state.swap(BUSY, Ordering::SeqCst) {
-            ABSENT => Ring::Actor,
-            PARKED | IDLE => Ring::Task(self.waker().take()),
-            _ => Ring::Nothing,
+            BUSY => None,
+            _ => self.waker().take(),
         }
-    }
-
-    /// A consumer will come when its actor gets a message.
-    pub(crate) fn expect(&self) {
-        self.change(ABSENT);
     }
 
     /// The consumer found nothing, and waits with this waker for handlers that run.
@@ -100,6 +82,13 @@ impl Wake {
         self.change(BUSY);
     }
 
+    /// Nobody will wait here any more: the task of the last one is let go.
+    pub(crate) fn end(&self) {
+        self.change(BUSY);
+        let waker = self.waker().take();
+        drop(waker);
+    }
+
     /// A swap, as in `ring`: loom knows in which order swaps come, and not where a plain store stands among them.
     fn change(&self, state: u8) {
         self.state.swap(state, Ordering::SeqCst);
@@ -122,43 +111,6 @@ mod loom_tests {
     use loom::sync::atomic::AtomicUsize;
     use loom::thread;
 
-    /// Two producers and one consumer: whatever was put in is taken, or somebody was told to wake the consumer.
-    #[test]
-    fn no_wake_up_is_lost() {
-        loom::model(|| {
-            let wake = Arc::new(Wake::new());
-            let queue = Arc::new(Mutex::new(0_usize));
-            let calls = Arc::new(AtomicUsize::new(0));
-            wake.rise();
-            let producers: Vec<_> = (0..2)
-                .map(|_| {
-                    let (wake, queue, calls) = (wake.clone(), queue.clone(), calls.clone());
-                    thread::spawn(move || {
-                        *queue.lock().unwrap() += 1;
-                        if matches!(wake.ring(), Ring::Actor) {
-                            calls.fetch_add(1, Ordering::SeqCst);
-                        }
-                    })
-                })
-                .collect();
-            let taken = std::mem::take(&mut *queue.lock().unwrap());
-            wake.expect();
-            let late = *queue.lock().unwrap() > 0;
-            if late {
-                wake.rise();
-            }
-            for producer in producers {
-                producer.join().unwrap();
-            }
-            let left = *queue.lock().unwrap();
-            let woken = calls.load(Ordering::SeqCst) > 0;
-            assert!(
-                left == 0 || late || woken,
-                "taken {taken}, left {left}, nobody woke the consumer"
-            );
-        });
-    }
-
     /// A task's waker that counts.
     struct Counting(AtomicUsize);
 
@@ -168,57 +120,81 @@ mod loom_tests {
         }
     }
 
-    /// Two producers and a consumer that waits in its task, and is polled twice: as when a handler that it runs has ended.
-    /// Whatever is left is behind a wake-up that came after the last poll began.
-    #[test]
-    fn no_wake_up_of_a_parked_consumer_is_lost() {
+    /// Runs a consumer beside two producers that put one in each. It gives how often it had been woken when its last poll
+    /// began, and whether it waits since: then whatever is left is behind a later wake-up.
+    fn check(consume: fn(&Wake, &Mutex<usize>, &std::sync::Arc<Counting>) -> (usize, bool)) {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(3);
-        model.check(|| {
+        model.check(move || {
             let wake = Arc::new(Wake::new());
             let queue = Arc::new(Mutex::new(0_usize));
-            let actor = Arc::new(AtomicUsize::new(0));
             let task = std::sync::Arc::new(Counting(AtomicUsize::new(0)));
-            wake.rise();
             let producers: Vec<_> = (0..2)
                 .map(|_| {
-                    let (wake, queue, actor) = (wake.clone(), queue.clone(), actor.clone());
+                    let (wake, queue) = (wake.clone(), queue.clone());
                     thread::spawn(move || {
                         *queue.lock().unwrap() += 1;
-                        match wake.ring() {
-                            Ring::Task(Some(waker)) => waker.wake(),
-                            Ring::Actor => {
-                                actor.fetch_add(1, Ordering::SeqCst);
-                            }
-                            Ring::Task(None) | Ring::Nothing => {}
+                        if let Some(waker) = wake.ring() {
+                            waker.wake();
                         }
                     })
                 })
                 .collect();
-            let waker = Waker::from(task.clone());
-            let mut woken_before = 0;
-            let mut looks_again = false;
-            for _ in 0..2 {
-                woken_before = task.0.load(Ordering::SeqCst);
-                wake.rise();
-                *queue.lock().unwrap() = 0;
-                wake.park(&waker);
-                looks_again = *queue.lock().unwrap() > 0;
-                if looks_again {
-                    wake.rise();
-                }
-            }
+            let (woken_before, waits) = consume(&wake, &queue, &task);
             for producer in producers {
                 producer.join().unwrap();
             }
             let left = *queue.lock().unwrap();
             let woken = task.0.load(Ordering::SeqCst) > woken_before;
             assert!(
-                left == 0 || looks_again || woken,
+                left == 0 || !waits || woken,
                 "left {left}, nobody woke the consumer"
             );
-            let rung = actor.load(Ordering::SeqCst);
-            assert_eq!(rung, 0, "its actor waits for its task, and hears nothing");
+        });
+    }
+
+    /// It waits for something to do, as `pump::idle` does, and is polled three times, woken or not.
+    #[test]
+    fn no_wake_up_of_an_idle_consumer_is_lost() {
+        check(|wake, queue, task| {
+            let waker = Waker::from(task.clone());
+            let mut waits = false;
+            let mut woken_before = 0;
+            for _ in 0..3 {
+                woken_before = task.0.load(Ordering::SeqCst);
+                if !(waits && wake.has_rung()) {
+                    waits = true;
+                    wake.idle(&waker);
+                    if *queue.lock().unwrap() == 0 {
+                        continue;
+                    }
+                    wake.rise();
+                }
+                *queue.lock().unwrap() = 0;
+                waits = false;
+            }
+            (woken_before, waits)
+        });
+    }
+
+    /// It waits for its handlers, and is polled twice: as when one of them has ended.
+    #[test]
+    fn no_wake_up_of_a_parked_consumer_is_lost() {
+        check(|wake, queue, task| {
+            let waker = Waker::from(task.clone());
+            let mut waits = false;
+            let mut woken_before = 0;
+            for _ in 0..2 {
+                woken_before = task.0.load(Ordering::SeqCst);
+                wake.rise();
+                *queue.lock().unwrap() = 0;
+                wake.park(&waker);
+                waits = *queue.lock().unwrap() == 0;
+                if !waits {
+                    wake.rise();
+                }
+            }
+            (woken_before, waits)
         });
     }
 }
@@ -230,13 +206,16 @@ mod tests {
     #[test]
     fn only_the_first_ring_wakes() {
         let wake = Wake::new();
-        assert!(matches!(wake.ring(), Ring::Actor));
-        assert!(matches!(wake.ring(), Ring::Nothing));
-        wake.park(Waker::noop());
-        assert!(matches!(wake.ring(), Ring::Task(Some(_))));
-        assert!(matches!(wake.ring(), Ring::Nothing));
-        wake.expect();
+        assert!(wake.ring().is_none(), "it looks when it comes");
+        for wait in [Wake::park, Wake::idle] {
+            wait(&wake, Waker::noop());
+            assert!(!wake.has_rung());
+            assert!(wake.ring().is_some());
+            assert!(wake.has_rung());
+            assert!(wake.ring().is_none());
+        }
+        wake.idle(Waker::noop());
         wake.rise();
-        assert!(matches!(wake.ring(), Ring::Nothing));
+        assert!(wake.ring().is_none());
     }
 }

@@ -13,30 +13,13 @@ use super::watches::Watches;
 use super::{Inner, registry};
 use crate::actor::{
     AgentStatus, Draft, ENDED, EndReason, Ended, EventKind, Handle, HandlerTable, Host, Launch,
-    Port, RequestError, Sending, SpawnError, Supervisor, ToItsEnd, Turn, furnish, text_of,
+    Port, RequestError, Sending, SpawnError, Supervisor, Turn, furnish, text_of,
 };
 use crate::model::{AgentId, Codec, Error, Failure, FailureCode, Result};
 use crate::store::{Batch, Op, StoreError};
 
-/// Starts the instances of an agent. What its author has written of how a state is made may panic.
-async fn started(
-    launch: Box<dyn Launch>,
-    host: Arc<dyn Host>,
-    supervisor: Arc<Supervisor>,
-    port: &Arc<Port>,
-) -> Result<(), SpawnError> {
-    let start = launch.start(host, supervisor, Arc::clone(port));
-    let started = AssertUnwindSafe(start).catch_unwind().await;
-    started.unwrap_or_else(|panic| {
-        Err(SpawnError::Start {
-            id: port.id.clone(),
-            source: Failure::new(FailureCode::PANIC, text_of(&*panic)),
-        })
-    })
-}
-
 impl Inner {
-    /// Starts an agent: to the end, so that a caller who goes away leaves nothing half done.
+    /// Starts an agent: to the end, also when its caller goes away, or holds the future and does not poll it.
     pub(super) async fn start_agent(
         self: Arc<Self>,
         launch: Box<dyn Launch>,
@@ -53,11 +36,13 @@ impl Inner {
             };
             inner.agent_started(&port, started).await
         };
-        if Turn::with_current(|turn| turn.is_none()) {
-            return ToItsEnd::new(&self.core.tasks, work).await;
-        }
-        // A handler's child starts in a task of its own: children of children would go deeper and deeper into one stack.
-        let started = self.core.tasks.spawn(work).await;
+        let tasks = &self.core.tasks;
+        let started = if Turn::with_current(|turn| turn.is_none()) {
+            tasks.at_once(work).await
+        } else {
+            // A handler's child starts in a task: children of children would go deeper and deeper into one stack.
+            tasks.spawn(work).await
+        };
         started.unwrap_or(Err(SpawnError::ShutDown))
     }
 
@@ -400,6 +385,23 @@ impl Inner {
     fn watches(&self) -> MutexGuard<'_, Watches> {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Starts the instances of an agent. What its author has written of how a state is made may panic.
+async fn started(
+    launch: Box<dyn Launch>,
+    host: Arc<dyn Host>,
+    supervisor: Arc<Supervisor>,
+    port: &Arc<Port>,
+) -> Result<(), SpawnError> {
+    let start = launch.start(host, supervisor, Arc::clone(port));
+    let started = AssertUnwindSafe(start).catch_unwind().await;
+    started.unwrap_or_else(|panic| {
+        Err(SpawnError::Start {
+            id: port.id.clone(),
+            source: Failure::new(FailureCode::PANIC, text_of(&*panic)),
+        })
+    })
 }
 
 #[cfg(test)]
