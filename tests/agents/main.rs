@@ -12,6 +12,7 @@ mod failures;
 mod faults;
 mod floods;
 mod harness;
+mod inboxes;
 mod killed;
 mod kit;
 mod letters;

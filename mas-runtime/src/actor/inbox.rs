@@ -18,6 +18,7 @@ use super::backoff::REDELIVERY;
 use super::delivery::{Answer, Asker, Delivery};
 use super::error::ended;
 use super::event::EndReason;
+use super::flights::Flights;
 use super::host::{Core, Host};
 use super::port::Port;
 use super::settle::bury;
@@ -77,10 +78,13 @@ struct State {
     /// Whether the engine holds entries that are not in memory.
     more: bool,
     refilling: bool,
-    /// What settled while a refill was reading: it may have read it before.
+    /// What settled while a refill was reading a page: it may stand on it.
     settled: BTreeSet<u64>,
     /// Entries that have taken room, or wait for some, and are not stored yet.
     appending: usize,
+    flights: Flights,
+    /// Whether somebody looks for the entries in doubt.
+    looking: bool,
     /// Grows with each entry that comes or goes.
     moves: u64,
     askers: BTreeMap<MessageId, Vec<Asker>>,
@@ -147,10 +151,11 @@ impl Window {
         Ok(())
     }
 
-    /// Waits until the inbox has room for one entry more, and takes it. Whoever took room says
-    /// [`Window::arrived`], [`Window::stored`] or [`Window::give_room_back`].
-    pub(crate) async fn make_room(&self) -> bool {
+    /// Waits until the inbox has room for one entry more, and takes it. Whoever took room says [`Window::set_out`] or
+    /// [`Window::give_room_back`].
+    pub(crate) async fn make_room(self: &Arc<Self>) -> bool {
         let appending = Appending::begin(self);
+        self.look_if_full();
         match self.room.acquire().await {
             Ok(permit) => {
                 permit.forget();
@@ -162,8 +167,9 @@ impl Window {
     }
 
     /// Takes room for one entry more if there is some.
-    pub(crate) fn try_make_room(&self) -> bool {
+    pub(crate) fn try_make_room(self: &Arc<Self>) -> bool {
         let appending = Appending::begin(self);
+        self.look_if_full();
         match self.room.try_acquire() {
             Ok(permit) => {
                 permit.forget();
@@ -174,16 +180,41 @@ impl Window {
         }
     }
 
-    /// The entry that took room was not stored.
+    /// The entry that took room does not set out.
     pub(crate) fn give_room_back(&self) {
         let mut state = self.state();
         state.appended();
         self.room.add_permits(1);
     }
 
-    /// The entry that took room is stored, and is loaded when it is its turn.
-    pub(crate) fn stored(self: &Arc<Self>) {
-        self.state().appended();
+    /// The entry that took room is given to the engine now. Whoever gave it says [`Window::arrived`], [`Window::stored`],
+    /// [`Window::not_stored`] or [`Window::may_be_stored`].
+    pub(crate) fn set_out(&self, id: MessageId) {
+        self.state().flights.set_out(id);
+    }
+
+    /// The entry that set out was not stored.
+    pub(crate) fn not_stored(&self, id: MessageId) {
+        self.state().flights.ended(id);
+        self.give_room_back();
+    }
+
+    /// The engine could not answer for the entry that set out. It keeps its room until that is known.
+    pub(crate) fn may_be_stored(self: &Arc<Self>, id: MessageId) {
+        let mut state = self.state();
+        state.appended();
+        state.flights.doubt(id);
+        drop(state);
+        self.look_if_full();
+        self.missed();
+    }
+
+    /// The entry that set out is stored, and is loaded when it is its turn.
+    pub(crate) fn stored(self: &Arc<Self>, id: MessageId) {
+        let mut state = self.state();
+        state.appended();
+        state.flights.ended(id);
+        drop(state);
         if self.over.is_cancelled() {
             self.tell_successor();
         } else {
@@ -225,10 +256,11 @@ impl Window {
         self.state().seen.ids.contains_key(&id)
     }
 
-    /// The entry that took room is stored: it goes into the mailbox if it is its turn.
+    /// The entry that set out is stored: it goes into the mailbox if it is its turn, and was not loaded meanwhile.
     pub(crate) fn arrived(self: &Arc<Self>, seq: u64, delivery: Delivery) {
         let mut state = self.state();
         state.appended();
+        let is_loaded = state.flights.arrived(delivery.id(), seq);
         if self.over.is_cancelled() {
             let id = delivery.id();
             drop(state);
@@ -237,7 +269,7 @@ impl Window {
             }
             return self.tell_successor();
         }
-        if state.loaded.contains(&seq) {
+        if is_loaded {
             return;
         }
         // Behind what is on disk only, or it would overtake it.
@@ -439,7 +471,6 @@ impl Window {
             return;
         }
         state.refilling = true;
-        state.settled.clear();
         drop(state);
         let window = Arc::clone(self);
         self.host.core().tasks.spawn(async move {
@@ -469,6 +500,8 @@ impl Window {
         for lane in Priority::ALL {
             let mut after = 0;
             loop {
+                // What settled before the engine is read is not on the page.
+                self.state().settled.clear();
                 let page = engine.inbox_page(&self.agent, lane, after, PAGE).await?;
                 let Some(last) = page.last() else { break };
                 after = last.seq;
@@ -482,16 +515,17 @@ impl Window {
         state.refilling = false;
         state.more |= left_out;
         if !state.more && state.appending == 0 && state.moves == moves {
-            self.count_room(&state);
+            self.count_room(&mut state);
         }
         drop(state);
         self.refill_if_low();
         Ok(())
     }
 
-    /// All that is stored is in memory, so what room is left is known exactly. An entry whose commit the engine could not
-    /// answer for, or that was appended while nobody ran here, had taken none, or too much.
-    fn count_room(&self, state: &State) {
+    /// All that is stored is in memory, so what room is left is known exactly. An entry that was appended while nobody ran
+    /// here had taken none.
+    fn count_room(&self, state: &mut State) {
+        state.flights.forget_doubts();
         let room = INBOX_ENTRIES_MAX.saturating_sub(state.loaded.len());
         let counted = self.room.available_permits();
         if counted < room {
@@ -512,10 +546,56 @@ impl Window {
                 return false;
             }
             state.loaded.insert(entry.seq);
+            state.flights.found(entry.id, entry.seq);
             drop(state);
             self.load(entry);
         }
         true
+    }
+
+    /// Entries in doubt hold room that others wait for: looks for them in the engine.
+    fn look_if_full(self: &Arc<Self>) {
+        let mut state = self.state();
+        if self.room.available_permits() > 0 || !state.flights.has_doubts() || state.looking {
+            return;
+        }
+        state.looking = true;
+        drop(state);
+        let window = Arc::clone(self);
+        self.host.core().tasks.spawn(async move {
+            // All the inbox is read: not for each of them.
+            if window.pause(Duration::from_secs(1)).await
+                && let Err(error) = window.look().await
+            {
+                tracing::error!(agent = %window.agent, %error, "the inbox can't be read: trying again");
+                window.state().flights.look_again();
+            }
+            window.state().looking = false;
+            if !window.over.is_cancelled() {
+                window.look_if_full();
+            }
+        });
+    }
+
+    /// Reads the engine for the entries in doubt. Those that are not there give their room back.
+    async fn look(&self) -> Result<(), StoreError> {
+        let engine = &self.host.core().engine;
+        self.state().flights.look();
+        for lane in Priority::ALL {
+            let mut after = 0;
+            loop {
+                let page = engine.inbox_page(&self.agent, lane, after, PAGE).await?;
+                let Some(last) = page.last() else { break };
+                after = last.seq;
+                let mut state = self.state();
+                for entry in &page {
+                    state.flights.clear_up(entry.id);
+                }
+            }
+        }
+        let absent = self.state().flights.looked();
+        self.room.add_permits(absent);
+        Ok(())
     }
 
     fn load(self: &Arc<Self>, entry: InboxEntry) {
