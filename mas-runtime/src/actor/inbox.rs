@@ -20,21 +20,15 @@ use super::error::ended;
 use super::event::EndReason;
 use super::flights::Flights;
 use super::host::{Core, Host};
+use super::kept::{Seen, decode_answer};
 use super::port::Port;
 use super::settle::bury;
-use crate::model::limits::{DEDUP_AGE_MAX, DEDUP_ENTRIES_MAX, INBOX_ENTRIES_MAX};
-use crate::model::{
-    AgentId, Codec, Failure, MessageId, Payload, PayloadError, Priority, decode_envelope,
-};
+use crate::model::limits::{DEDUP_AGE_MAX, INBOX_ENTRIES_MAX};
+use crate::model::{AgentId, Failure, MessageId, Payload, Priority, decode_envelope};
 use crate::store::{Batch, CommitError, Durability, InboxEntry, Op, StoreError};
 
 /// Entries that one read of the engine brings.
 const PAGE: usize = 256;
-
-/// The first byte of a kept reply.
-const REPLY_VALUE: u8 = 1;
-const REPLY_NOTHING: u8 = 0;
-const REPLY_FAILURE: u8 = 2;
 
 /// An envelope's entry in the durable inbox.
 #[derive(Clone, Debug)]
@@ -93,14 +87,6 @@ struct State {
     in_hand: BTreeSet<MessageId>,
     /// Ids whose commit the engine could not answer for: it may remember them, or not.
     doubtful: BTreeSet<MessageId>,
-}
-
-/// The ids that were handled within the window of dedup.
-#[derive(Default)]
-struct Seen {
-    /// When each is forgotten, on the wall clock in milliseconds.
-    ids: BTreeMap<MessageId, u64>,
-    by_age: BTreeSet<(u64, MessageId)>,
 }
 
 impl Window {
@@ -253,7 +239,7 @@ impl Window {
 
     /// Whether a message of this id was handled already.
     pub(crate) fn has_seen(&self, id: MessageId) -> bool {
-        self.state().seen.ids.contains_key(&id)
+        self.state().seen.contains(id)
     }
 
     /// The entry that set out is stored: it goes into the mailbox if it is its turn, and was not loaded meanwhile.
@@ -736,76 +722,6 @@ impl Drop for Appending<'_> {
     }
 }
 
-impl Seen {
-    fn insert(&mut self, id: MessageId, expires: u64) {
-        if let Some(before) = self.ids.insert(id, expires) {
-            self.by_age.remove(&(before, id));
-        }
-        self.by_age.insert((expires, id));
-    }
-
-    fn forget(&mut self, id: MessageId) {
-        if let Some(expires) = self.ids.remove(&id) {
-            self.by_age.remove(&(expires, id));
-        }
-    }
-
-    /// Takes out what is too old, or too much.
-    fn expired(&mut self, now: u64) -> Vec<MessageId> {
-        let mut old = Vec::new();
-        while let Some(&(expires, id)) = self.by_age.first() {
-            if expires > now && self.by_age.len() < DEDUP_ENTRIES_MAX {
-                break;
-            }
-            self.forget(id);
-            old.push(id);
-        }
-        old
-    }
-}
-
-/// The bytes of a reply that is kept for a repeated ask: a kind, then MessagePack.
-///
-/// # Errors
-/// When the reply can't be encoded, or is larger than `bytes_max`.
-pub(crate) fn encode_reply(reply: &Payload, bytes_max: usize) -> Result<Bytes, PayloadError> {
-    if reply.is_empty() {
-        return Ok(Bytes::from_static(&[REPLY_NOTHING]));
-    }
-    let body = reply.bytes(Codec::MessagePack)?;
-    if body.len() > bytes_max {
-        let bytes = body.len();
-        return Err(PayloadError::TooLarge { bytes, bytes_max });
-    }
-    Ok(with_kind(REPLY_VALUE, &body))
-}
-
-/// The bytes of a failure that is kept for a repeated ask.
-pub(crate) fn encode_failure(failure: &Failure) -> Bytes {
-    let body = Codec::MessagePack.encode(failure);
-    with_kind(REPLY_FAILURE, &body.unwrap_or_default())
-}
-
-fn with_kind(kind: u8, body: &[u8]) -> Bytes {
-    let mut bytes = Vec::with_capacity(1 + body.len());
-    bytes.push(kind);
-    bytes.extend_from_slice(body);
-    bytes.into()
-}
-
-fn decode_answer(bytes: Option<&[u8]>) -> Answer {
-    match bytes.and_then(<[u8]>::split_first) {
-        Some((&REPLY_VALUE, body)) => Ok(Payload::encoded(
-            Codec::MessagePack,
-            Bytes::copy_from_slice(body),
-        )),
-        Some((&REPLY_FAILURE, body)) => Err(Codec::MessagePack
-            .decode(body)
-            .unwrap_or_else(|error| Failure::permanent(error.to_string()))),
-        _ => Ok(Payload::empty()),
-    }
-}
-
 impl fmt::Debug for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state();
@@ -814,29 +730,5 @@ impl fmt::Debug for Window {
             .field("loaded", &state.loaded.len())
             .field("more", &state.more)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{Clock, Entropy, SystemClock};
-
-    #[test]
-    fn one_id_more_than_the_limit_puts_the_oldest_out() {
-        let clock = SystemClock::new();
-        let entropy = Entropy::seeded(1);
-        let mut seen = Seen::default();
-        let mut ids = Vec::new();
-        for number in 0..DEDUP_ENTRIES_MAX {
-            let id = MessageId::new(clock.unix(), &entropy);
-            assert!(seen.expired(0).is_empty(), "{number} are not too many");
-            seen.insert(id, 1_000 + number as u64);
-            ids.push(id);
-        }
-        assert_eq!(seen.expired(0), ids[..1], "one more takes its place");
-        assert_eq!(seen.expired(1_001), ids[1..2], "too old");
-        assert!(!seen.ids.contains_key(&ids[1]));
-        assert!(seen.ids.contains_key(&ids[2]));
     }
 }

@@ -11,7 +11,8 @@
 //! | `agent_ref`, `send`, `reply_cell`, `replies` | [`AgentRef`], the builders that it returns, how one reply is waited for, streamed replies |
 //! | `publish` | one message to every subscriber of a topic |
 //! | `lanes`, `wake`, `mailbox` | bounded lanes by priority, the wake flag, senders in line |
-//! | `inbox`, `flights`, `delivery` | the durable inbox's part in memory; what is on its way into it; an envelope with its asker and its entry |
+//! | `inbox`, `flights`, `kept` | the durable inbox's part in memory; what is on its way into it; what it remembers of the handled |
+//! | `delivery` | an envelope with its asker and its entry |
 //! | `turn` | what one run of a handler inherits and stages |
 //! | `guard`, `pump` | running user code safely, dispatch |
 //! | `admit`, `hand`, `settle`, `to_its_end` | what a message goes through before its handler, meanwhile, and after |
@@ -41,6 +42,7 @@ mod hand;
 mod host;
 mod inbox;
 mod instance;
+mod kept;
 mod lanes;
 mod launch;
 mod mailbox;
