@@ -29,3 +29,4 @@ mod streams;
 mod supervision;
 mod timers;
 mod topics;
+mod twins;

@@ -19,6 +19,7 @@ use super::delivery::{Answer, Asker, Delivery};
 use super::error::ended;
 use super::event::EndReason;
 use super::flights::Flights;
+use super::hand::Taken;
 use super::host::{Core, Host};
 use super::kept::{Seen, decode_answer};
 use super::port::Port;
@@ -83,7 +84,7 @@ struct State {
     moves: u64,
     askers: BTreeMap<MessageId, Vec<Asker>>,
     seen: Seen,
-    /// Ids of messages that handlers have in hand.
+    /// Ids of messages that instances have taken up.
     in_hand: BTreeSet<MessageId>,
     /// Ids whose commit the engine could not answer for: it may remember them, or not.
     doubtful: BTreeSet<MessageId>,
@@ -352,7 +353,7 @@ impl Window {
         self.state().seen.insert(id, expires);
     }
 
-    /// A handler takes this message. False when another has it in hand, under an entry of its own.
+    /// An instance takes this message up. False when another has it in hand, under an entry of its own.
     pub(crate) fn take_up(&self, id: MessageId) -> bool {
         self.state().in_hand.insert(id)
     }
@@ -360,10 +361,6 @@ impl Window {
     /// Nobody has this message in hand any more.
     pub(crate) fn put_down(&self, id: MessageId) {
         self.state().in_hand.remove(&id);
-    }
-
-    pub(crate) fn is_in_hand(&self, id: MessageId) -> bool {
-        self.state().in_hand.contains(&id)
     }
 
     /// The commit that remembers an id was not answered for.
@@ -665,13 +662,13 @@ impl Window {
     }
 
     /// Gives up on a message once more after a while, since the engine did not take it.
-    pub(crate) fn bury_later(self: &Arc<Self>, claim: Claim, failure: Failure) {
+    pub(crate) fn bury_later(self: &Arc<Self>, taken: Taken, failure: Failure) {
         let window = Arc::clone(self);
         self.host.core().tasks.spawn(async move {
             if window.pause(Duration::from_secs(1)).await
                 && let Some(port) = window.port()
             {
-                bury(&port, &window, claim, failure).await;
+                bury(&port, &window, taken, failure).await;
             }
         });
     }
