@@ -28,7 +28,7 @@ use crate::model::limits::{DEDUP_AGE_MAX, INBOX_ENTRIES_MAX};
 use crate::model::{AgentId, Failure, MessageId, Payload, Priority, decode_envelope};
 use crate::store::{Batch, CommitError, Durability, InboxEntry, Op, StoreError};
 
-/// Entries that one read of the engine brings.
+/// Entries that one read of the engine brings at most.
 const PAGE: usize = 256;
 
 /// An envelope's entry in the durable inbox.
@@ -480,12 +480,16 @@ impl Window {
             state.moves
         };
         let mut left_out = false;
+        // More than there can be room for would be read again by the next refill.
+        let page_entries = PAGE.min(self.capacity).max(1);
         for lane in Priority::ALL {
             let mut after = 0;
             loop {
                 // What settled before the engine is read is not on the page.
                 self.state().settled.clear();
-                let page = engine.inbox_page(&self.agent, lane, after, PAGE).await?;
+                let page = engine
+                    .inbox_page(&self.agent, lane, after, page_entries)
+                    .await?;
                 let Some(last) = page.last() else { break };
                 after = last.seq;
                 left_out |= !self.load_page(page);
