@@ -6,9 +6,9 @@ use super::agent::Agent;
 use super::backoff::REDELIVERY;
 use super::delivery::{Asker, Deadline, Delivery};
 use super::event::EventKind;
-use super::hand::InHand;
+use super::hand::{InHand, Taken};
 use super::host::DeadLetter;
-use super::inbox::{Claim, Window};
+use super::inbox::Window;
 use super::instance::Instance;
 use super::port::Port;
 use super::settle::{ack, bury, engine_failed, failed};
@@ -17,47 +17,65 @@ use super::turn::Cause;
 use crate::model::{Failure, FailureCode};
 use crate::store::{Batch, CommitError};
 
+/// A message that may be handled, and its entry in the durable inbox.
+pub(crate) struct Admitted {
+    pub(crate) delivery: Delivery,
+    pub(crate) taken: Option<Taken>,
+}
+
+impl Admitted {
+    /// A message that no inbox knows of.
+    pub(crate) const fn plain(delivery: Delivery) -> Self {
+        Self {
+            delivery,
+            taken: None,
+        }
+    }
+}
+
 /// Whether [`admit`] has anything to check.
 pub(crate) fn needs_admission(delivery: &Delivery) -> bool {
     delivery.claim.is_some() || delivery.deadline != Deadline::NEVER
 }
 
-/// Whether a message is still worth handling, and was not handled before. What is not comes to its end here.
+/// Whether a message is still worth handling, was not handled before, and is not in hand: if so it is from now on. What is
+/// not comes to its end here.
 pub(crate) async fn admit<A: Agent>(
     instance: &Arc<Instance<A>>,
     mut delivery: Delivery,
-) -> Option<Delivery> {
+) -> Option<Admitted> {
     let core = instance.host.core();
     let port = &instance.port;
     let Some(window) = port.window.as_ref().filter(|_| delivery.claim.is_some()) else {
         if is_worth(instance, &delivery) {
-            return Some(delivery);
+            return Some(Admitted::plain(delivery));
         }
         turn_down(instance, delivery);
         return None;
     };
+    let mut taken = match Taken::up(window, delivery.claim.take()?) {
+        Ok(taken) => taken,
+        Err(claim) => {
+            // The same message under another entry: it waits until the first has settled, and is a repeat then.
+            let wait = REDELIVERY.wait(1, &core.entropy);
+            window.again(*claim, wait);
+            return None;
+        }
+    };
     if window.has_doubts() {
-        let mut hand = InHand::new(
-            Arc::clone(port),
-            Asker::nobody(),
-            delivery.claim.take(),
-            false,
-        );
+        let mut hand = InHand::new(Arc::clone(port), Asker::nobody(), Some(taken), false);
         settle_doubts(port, window, &mut hand).await;
-        delivery.claim = hand.over();
+        taken = hand.over()?;
     }
-    let claim = delivery.claim.as_deref()?;
-    if window.is_in_hand(claim.id) {
-        // The same message under another entry: it waits until the first has settled, and is a repeat then.
-        let wait = REDELIVERY.wait(1, &core.entropy);
-        window.again(claim.clone(), wait);
-        return None;
-    }
+    let claim = &*taken.claim;
     let seen = window.has_seen(claim.id);
     let expired = has_expired(instance, &delivery);
     if !expired && !seen && claim.attempts < port.declaration.max_attempts {
         window.mark(claim);
-        return Some(delivery);
+        return Some(Admitted {
+            delivery,
+            taken: Some(taken),
+        });
     }
     let why = if expired {
         expired_failure(&delivery, port)
@@ -65,8 +83,7 @@ pub(crate) async fn admit<A: Agent>(
         // The process died with it in hand as often as it may be tried.
         Failure::new(FailureCode::PANIC, "the process ended while it was handled")
     };
-    let claim = *delivery.claim.take()?;
-    let work = turn_away(Arc::clone(port), Arc::clone(window), claim, seen, why);
+    let work = turn_away(Arc::clone(port), Arc::clone(window), taken, seen, why);
     ToItsEnd::new(&core.tasks, work).await;
     None
 }
@@ -80,22 +97,22 @@ async fn settle_doubts(port: &Port, window: &Arc<Window>, hand: &mut InHand) {
         Err(error) => Err(error),
     };
     if let Err(error) = settled
-        && let Some(claim) = hand.over()
+        && let Some(taken) = hand.over()
     {
         tracing::warn!(agent = %port.id, %error, "a commit is in doubt: trying again");
-        let wait = REDELIVERY.wait(claim.attempts + 3, &window.core().entropy);
-        window.again(*claim, wait);
+        let wait = REDELIVERY.wait(taken.claim.attempts + 3, &window.core().entropy);
+        window.again(*taken.claim, wait);
     }
 }
 
 /// Ends a durable message that is not handled: it had its time or its attempts, or was handled before.
-async fn turn_away(port: Arc<Port>, window: Arc<Window>, claim: Claim, seen: bool, why: Failure) {
+async fn turn_away(port: Arc<Port>, window: Arc<Window>, taken: Taken, seen: bool, why: Failure) {
     if seen {
-        repeat(&port, &window, claim).await;
+        repeat(&port, &window, taken).await;
     } else if why.retryable {
-        failed(&port, &window, claim, why).await;
+        failed(&port, &window, taken, why).await;
     } else {
-        bury(&port, &window, claim, why).await;
+        bury(&port, &window, taken, why).await;
     }
 }
 
@@ -132,11 +149,12 @@ pub(crate) fn turn_down<A: Agent>(instance: &Instance<A>, delivery: Delivery) {
 }
 
 /// The message was handled before: its entry goes, and whoever asks again gets the kept reply.
-async fn repeat(port: &Port, window: &Arc<Window>, claim: Claim) {
+async fn repeat(port: &Port, window: &Arc<Window>, taken: Taken) {
     let core = window.core();
+    let claim = &*taken.claim;
     core.trace(&port.id, format_args!("repeat {}", claim.id));
     let mut batch = Batch::default();
-    batch.push(ack(&port.id, &claim));
+    batch.push(ack(&port.id, claim));
     let done = match core.engine.commit(batch).await {
         Ok(_) | Err(CommitError::Gone { .. }) => window.answer_again(claim.id).await.is_ok(),
         Err(_) => false,
@@ -145,7 +163,7 @@ async fn repeat(port: &Port, window: &Arc<Window>, claim: Claim) {
         window.settled(claim.seq);
     } else {
         let wait = REDELIVERY.wait(1, &core.entropy);
-        window.again(claim, wait);
+        window.again(*taken.claim, wait);
     }
 }
 

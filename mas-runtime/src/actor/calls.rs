@@ -10,7 +10,6 @@ use super::agent_ref::AgentRef;
 use super::ask::{AskStream, Call, StreamCall};
 use super::delivery::Delivery;
 use super::message::{Expect, Post};
-
 use crate::model::Payload;
 
 /// A typed call of a handler with a payload.

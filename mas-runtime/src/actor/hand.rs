@@ -9,41 +9,66 @@ use super::instance::Instance;
 use super::port::Port;
 use super::settle::failed;
 use super::turn::{Cause, Turn};
-use crate::model::{Failure, FailureCode};
+use crate::model::{Failure, FailureCode, MessageId};
+
+/// An entry that an instance has taken up: no other entry of the same message is taken up before this is dropped.
+pub(crate) struct Taken {
+    pub(crate) claim: Box<Claim>,
+    _hold: Hold,
+}
+
+/// Keeps other entries of a message off.
+struct Hold {
+    window: Arc<Window>,
+    id: MessageId,
+}
+
+impl Taken {
+    /// Takes an entry up. It comes back when another entry of the same message is in hand.
+    pub(crate) fn up(window: &Arc<Window>, claim: Box<Claim>) -> Result<Self, Box<Claim>> {
+        if !window.take_up(claim.id) {
+            return Err(claim);
+        }
+        let hold = Hold {
+            window: Arc::clone(window),
+            id: claim.id,
+        };
+        Ok(Self { claim, _hold: hold })
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.window.put_down(self.id);
+    }
+}
 
 /// A message between its dispatch and its end: dropped before it settled, a durable one is tried again, and the asker of
 /// another hears that nobody answers.
 pub(crate) struct InHand {
     port: Arc<Port>,
     asker: Option<Asker>,
-    claim: Option<Box<Claim>>,
+    taken: Option<Taken>,
     /// The run of its handler, once it has begun.
     turn: Option<Arc<Turn>>,
     wants_reply: bool,
-    /// Whether it is this one that keeps other entries of the same message off.
-    holds: bool,
 }
 
 impl InHand {
     pub(crate) fn new(
         port: Arc<Port>,
         asker: Asker,
-        claim: Option<Box<Claim>>,
+        taken: Option<Taken>,
         expects_reply: bool,
     ) -> Self {
-        let holds = match (&port.window, &claim) {
-            (Some(window), Some(claim)) => window.take_up(claim.id),
-            _ => false,
-        };
         // Somebody may wait for the answer to a durable message who has not yet been heard of.
-        let wants_reply = asker.wants_reply() || (claim.is_some() && expects_reply);
+        let wants_reply = asker.wants_reply() || (taken.is_some() && expects_reply);
         Self {
             port,
             asker: Some(asker),
-            claim,
+            taken,
             turn: None,
             wants_reply,
-            holds,
         }
     }
 
@@ -54,7 +79,7 @@ impl InHand {
 
     /// Whether what the handler sends waits for its commit.
     pub(crate) const fn stages(&self) -> bool {
-        self.claim.is_some()
+        self.taken.is_some()
     }
 
     pub(crate) const fn wants_reply(&self) -> bool {
@@ -62,7 +87,7 @@ impl InHand {
     }
 
     pub(crate) fn sink(&self) -> Option<tokio::sync::mpsc::Sender<Part>> {
-        match (self.window(), &self.claim) {
+        match (self.window(), self.claim()) {
             (Some(window), Some(claim)) => window.sink(claim.id),
             _ => self.asker.as_ref()?.sink(),
         }
@@ -73,7 +98,7 @@ impl InHand {
     }
 
     pub(crate) fn claim(&self) -> Option<&Claim> {
-        self.claim.as_deref()
+        self.taken.as_ref().map(|taken| &*taken.claim)
     }
 
     /// Tells whoever asked.
@@ -83,7 +108,7 @@ impl InHand {
         cause: &Cause,
         answer: Answer,
     ) {
-        if let (Some(window), Some(claim)) = (self.window(), &self.claim) {
+        if let (Some(window), Some(claim)) = (self.window(), self.claim()) {
             trace_answer(instance, cause, &answer, cause.expects_reply);
             window.answer(claim.id, answer);
         } else if let Some(asker) = self.asker.take() {
@@ -92,12 +117,8 @@ impl InHand {
     }
 
     /// Nothing is to be done any more when this is dropped.
-    pub(crate) fn over(&mut self) -> Option<Box<Claim>> {
-        let claim = self.claim.take();
-        if let (true, Some(window), Some(claim)) = (self.holds, self.window(), &claim) {
-            window.put_down(claim.id);
-        }
-        claim
+    pub(crate) const fn over(&mut self) -> Option<Taken> {
+        self.taken.take()
     }
 }
 
@@ -128,18 +149,18 @@ fn trace_answer<A: Agent>(instance: &Instance<A>, cause: &Cause, answer: &Answer
 
 impl Drop for InHand {
     fn drop(&mut self) {
-        let (Some(claim), Some(window)) = (self.over(), self.window().cloned()) else {
+        let (Some(taken), Some(window)) = (self.over(), self.window().cloned()) else {
             return;
         };
         let Some(turn) = self.turn.take() else {
             // Nobody has begun with it: it waits again, and no attempt is counted.
-            window.spawn(|window| async move { window.reload(*claim) });
+            window.spawn(|window| async move { window.reload(*taken.claim) });
             return;
         };
         let mut why = Failure::new(FailureCode::PANIC, "the agent ended while it handled this");
         if turn.has_streamed() {
             why = why.lasting();
-            window.answer(claim.id, Err(why.clone()));
+            window.answer(taken.claim.id, Err(why.clone()));
         }
         let port = Arc::clone(&self.port);
         let commits = turn.close().map(|book| book.commits);
@@ -148,7 +169,7 @@ impl Drop for InHand {
             for commit in commits.into_iter().flatten() {
                 let _ = commit.await;
             }
-            failed(&port, &window, *claim, why).await;
+            failed(&port, &window, taken, why).await;
         });
     }
 }

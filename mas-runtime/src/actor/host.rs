@@ -20,7 +20,6 @@ use super::launch::Launch;
 use super::port::Port;
 use super::query::Query;
 use super::reply_cell::Young;
-
 use super::tasks::Tasks;
 use super::timers::TimerHandle;
 use super::waiting::WaitGraph;

@@ -18,22 +18,18 @@ use super::backoff::REDELIVERY;
 use super::delivery::{Answer, Asker, Delivery};
 use super::error::ended;
 use super::event::EndReason;
+use super::flights::Flights;
+use super::hand::Taken;
 use super::host::{Core, Host};
+use super::kept::{Seen, decode_answer};
 use super::port::Port;
 use super::settle::bury;
-use crate::model::limits::{DEDUP_AGE_MAX, DEDUP_ENTRIES_MAX, INBOX_ENTRIES_MAX};
-use crate::model::{
-    AgentId, Codec, Failure, MessageId, Payload, PayloadError, Priority, decode_envelope,
-};
+use crate::model::limits::{DEDUP_AGE_MAX, INBOX_ENTRIES_MAX};
+use crate::model::{AgentId, Failure, MessageId, Payload, Priority, decode_envelope};
 use crate::store::{Batch, CommitError, Durability, InboxEntry, Op, StoreError};
 
-/// Entries that one read of the engine brings.
+/// Entries that one read of the engine brings at most.
 const PAGE: usize = 256;
-
-/// The first byte of a kept reply.
-const REPLY_VALUE: u8 = 1;
-const REPLY_NOTHING: u8 = 0;
-const REPLY_FAILURE: u8 = 2;
 
 /// An envelope's entry in the durable inbox.
 #[derive(Clone, Debug)]
@@ -77,26 +73,21 @@ struct State {
     /// Whether the engine holds entries that are not in memory.
     more: bool,
     refilling: bool,
-    /// What settled while a refill was reading: it may have read it before.
+    /// What settled while a refill was reading a page: it may stand on it.
     settled: BTreeSet<u64>,
     /// Entries that have taken room, or wait for some, and are not stored yet.
     appending: usize,
+    flights: Flights,
+    /// Whether somebody looks for the entries in doubt.
+    looking: bool,
     /// Grows with each entry that comes or goes.
     moves: u64,
     askers: BTreeMap<MessageId, Vec<Asker>>,
     seen: Seen,
-    /// Ids of messages that handlers have in hand.
+    /// Ids of messages that instances have taken up.
     in_hand: BTreeSet<MessageId>,
     /// Ids whose commit the engine could not answer for: it may remember them, or not.
     doubtful: BTreeSet<MessageId>,
-}
-
-/// The ids that were handled within the window of dedup.
-#[derive(Default)]
-struct Seen {
-    /// When each is forgotten, on the wall clock in milliseconds.
-    ids: BTreeMap<MessageId, u64>,
-    by_age: BTreeSet<(u64, MessageId)>,
 }
 
 impl Window {
@@ -147,10 +138,11 @@ impl Window {
         Ok(())
     }
 
-    /// Waits until the inbox has room for one entry more, and takes it. Whoever took room says
-    /// [`Window::arrived`], [`Window::stored`] or [`Window::give_room_back`].
-    pub(crate) async fn make_room(&self) -> bool {
+    /// Waits until the inbox has room for one entry more, and takes it. Whoever took room says [`Window::set_out`] or
+    /// [`Window::give_room_back`].
+    pub(crate) async fn make_room(self: &Arc<Self>) -> bool {
         let appending = Appending::begin(self);
+        self.look_if_full();
         match self.room.acquire().await {
             Ok(permit) => {
                 permit.forget();
@@ -162,8 +154,9 @@ impl Window {
     }
 
     /// Takes room for one entry more if there is some.
-    pub(crate) fn try_make_room(&self) -> bool {
+    pub(crate) fn try_make_room(self: &Arc<Self>) -> bool {
         let appending = Appending::begin(self);
+        self.look_if_full();
         match self.room.try_acquire() {
             Ok(permit) => {
                 permit.forget();
@@ -174,16 +167,41 @@ impl Window {
         }
     }
 
-    /// The entry that took room was not stored.
+    /// The entry that took room does not set out.
     pub(crate) fn give_room_back(&self) {
         let mut state = self.state();
         state.appended();
         self.room.add_permits(1);
     }
 
-    /// The entry that took room is stored, and is loaded when it is its turn.
-    pub(crate) fn stored(self: &Arc<Self>) {
-        self.state().appended();
+    /// The entry that took room is given to the engine now. Whoever gave it says [`Window::arrived`], [`Window::stored`],
+    /// [`Window::not_stored`] or [`Window::may_be_stored`].
+    pub(crate) fn set_out(&self, id: MessageId) {
+        self.state().flights.set_out(id);
+    }
+
+    /// The entry that set out was not stored.
+    pub(crate) fn not_stored(&self, id: MessageId) {
+        self.state().flights.ended(id);
+        self.give_room_back();
+    }
+
+    /// The engine could not answer for the entry that set out. It keeps its room until that is known.
+    pub(crate) fn may_be_stored(self: &Arc<Self>, id: MessageId) {
+        let mut state = self.state();
+        state.appended();
+        state.flights.doubt(id);
+        drop(state);
+        self.look_if_full();
+        self.missed();
+    }
+
+    /// The entry that set out is stored, and is loaded when it is its turn.
+    pub(crate) fn stored(self: &Arc<Self>, id: MessageId) {
+        let mut state = self.state();
+        state.appended();
+        state.flights.ended(id);
+        drop(state);
         if self.over.is_cancelled() {
             self.tell_successor();
         } else {
@@ -222,13 +240,14 @@ impl Window {
 
     /// Whether a message of this id was handled already.
     pub(crate) fn has_seen(&self, id: MessageId) -> bool {
-        self.state().seen.ids.contains_key(&id)
+        self.state().seen.contains(id)
     }
 
-    /// The entry that took room is stored: it goes into the mailbox if it is its turn.
+    /// The entry that set out is stored: it goes into the mailbox if it is its turn, and was not loaded meanwhile.
     pub(crate) fn arrived(self: &Arc<Self>, seq: u64, delivery: Delivery) {
         let mut state = self.state();
         state.appended();
+        let is_loaded = state.flights.arrived(delivery.id(), seq);
         if self.over.is_cancelled() {
             let id = delivery.id();
             drop(state);
@@ -237,7 +256,7 @@ impl Window {
             }
             return self.tell_successor();
         }
-        if state.loaded.contains(&seq) {
+        if is_loaded {
             return;
         }
         // Behind what is on disk only, or it would overtake it.
@@ -334,7 +353,7 @@ impl Window {
         self.state().seen.insert(id, expires);
     }
 
-    /// A handler takes this message. False when another has it in hand, under an entry of its own.
+    /// An instance takes this message up. False when another has it in hand, under an entry of its own.
     pub(crate) fn take_up(&self, id: MessageId) -> bool {
         self.state().in_hand.insert(id)
     }
@@ -342,10 +361,6 @@ impl Window {
     /// Nobody has this message in hand any more.
     pub(crate) fn put_down(&self, id: MessageId) {
         self.state().in_hand.remove(&id);
-    }
-
-    pub(crate) fn is_in_hand(&self, id: MessageId) -> bool {
-        self.state().in_hand.contains(&id)
     }
 
     /// The commit that remembers an id was not answered for.
@@ -439,7 +454,6 @@ impl Window {
             return;
         }
         state.refilling = true;
-        state.settled.clear();
         drop(state);
         let window = Arc::clone(self);
         self.host.core().tasks.spawn(async move {
@@ -466,10 +480,16 @@ impl Window {
             state.moves
         };
         let mut left_out = false;
+        // More than there can be room for would be read again by the next refill.
+        let page_entries = PAGE.min(self.capacity).max(1);
         for lane in Priority::ALL {
             let mut after = 0;
             loop {
-                let page = engine.inbox_page(&self.agent, lane, after, PAGE).await?;
+                // What settled before the engine is read is not on the page.
+                self.state().settled.clear();
+                let page = engine
+                    .inbox_page(&self.agent, lane, after, page_entries)
+                    .await?;
                 let Some(last) = page.last() else { break };
                 after = last.seq;
                 left_out |= !self.load_page(page);
@@ -482,16 +502,17 @@ impl Window {
         state.refilling = false;
         state.more |= left_out;
         if !state.more && state.appending == 0 && state.moves == moves {
-            self.count_room(&state);
+            self.count_room(&mut state);
         }
         drop(state);
         self.refill_if_low();
         Ok(())
     }
 
-    /// All that is stored is in memory, so what room is left is known exactly. An entry whose commit the engine could not
-    /// answer for, or that was appended while nobody ran here, had taken none, or too much.
-    fn count_room(&self, state: &State) {
+    /// All that is stored is in memory, so what room is left is known exactly. An entry that was appended while nobody ran
+    /// here had taken none.
+    fn count_room(&self, state: &mut State) {
+        state.flights.forget_doubts();
         let room = INBOX_ENTRIES_MAX.saturating_sub(state.loaded.len());
         let counted = self.room.available_permits();
         if counted < room {
@@ -512,10 +533,56 @@ impl Window {
                 return false;
             }
             state.loaded.insert(entry.seq);
+            state.flights.found(entry.id, entry.seq);
             drop(state);
             self.load(entry);
         }
         true
+    }
+
+    /// Entries in doubt hold room that others wait for: looks for them in the engine.
+    fn look_if_full(self: &Arc<Self>) {
+        let mut state = self.state();
+        if self.room.available_permits() > 0 || !state.flights.has_doubts() || state.looking {
+            return;
+        }
+        state.looking = true;
+        drop(state);
+        let window = Arc::clone(self);
+        self.host.core().tasks.spawn(async move {
+            // All the inbox is read: not for each of them.
+            if window.pause(Duration::from_secs(1)).await
+                && let Err(error) = window.look().await
+            {
+                tracing::error!(agent = %window.agent, %error, "the inbox can't be read: trying again");
+                window.state().flights.look_again();
+            }
+            window.state().looking = false;
+            if !window.over.is_cancelled() {
+                window.look_if_full();
+            }
+        });
+    }
+
+    /// Reads the engine for the entries in doubt. Those that are not there give their room back.
+    async fn look(&self) -> Result<(), StoreError> {
+        let engine = &self.host.core().engine;
+        self.state().flights.look();
+        for lane in Priority::ALL {
+            let mut after = 0;
+            loop {
+                let page = engine.inbox_page(&self.agent, lane, after, PAGE).await?;
+                let Some(last) = page.last() else { break };
+                after = last.seq;
+                let mut state = self.state();
+                for entry in &page {
+                    state.flights.clear_up(entry.id);
+                }
+            }
+        }
+        let absent = self.state().flights.looked();
+        self.room.add_permits(absent);
+        Ok(())
     }
 
     fn load(self: &Arc<Self>, entry: InboxEntry) {
@@ -599,13 +666,13 @@ impl Window {
     }
 
     /// Gives up on a message once more after a while, since the engine did not take it.
-    pub(crate) fn bury_later(self: &Arc<Self>, claim: Claim, failure: Failure) {
+    pub(crate) fn bury_later(self: &Arc<Self>, taken: Taken, failure: Failure) {
         let window = Arc::clone(self);
         self.host.core().tasks.spawn(async move {
             if window.pause(Duration::from_secs(1)).await
                 && let Some(port) = window.port()
             {
-                bury(&port, &window, claim, failure).await;
+                bury(&port, &window, taken, failure).await;
             }
         });
     }
@@ -656,76 +723,6 @@ impl Drop for Appending<'_> {
     }
 }
 
-impl Seen {
-    fn insert(&mut self, id: MessageId, expires: u64) {
-        if let Some(before) = self.ids.insert(id, expires) {
-            self.by_age.remove(&(before, id));
-        }
-        self.by_age.insert((expires, id));
-    }
-
-    fn forget(&mut self, id: MessageId) {
-        if let Some(expires) = self.ids.remove(&id) {
-            self.by_age.remove(&(expires, id));
-        }
-    }
-
-    /// Takes out what is too old, or too much.
-    fn expired(&mut self, now: u64) -> Vec<MessageId> {
-        let mut old = Vec::new();
-        while let Some(&(expires, id)) = self.by_age.first() {
-            if expires > now && self.by_age.len() < DEDUP_ENTRIES_MAX {
-                break;
-            }
-            self.forget(id);
-            old.push(id);
-        }
-        old
-    }
-}
-
-/// The bytes of a reply that is kept for a repeated ask: a kind, then MessagePack.
-///
-/// # Errors
-/// When the reply can't be encoded, or is larger than `bytes_max`.
-pub(crate) fn encode_reply(reply: &Payload, bytes_max: usize) -> Result<Bytes, PayloadError> {
-    if reply.is_empty() {
-        return Ok(Bytes::from_static(&[REPLY_NOTHING]));
-    }
-    let body = reply.bytes(Codec::MessagePack)?;
-    if body.len() > bytes_max {
-        let bytes = body.len();
-        return Err(PayloadError::TooLarge { bytes, bytes_max });
-    }
-    Ok(with_kind(REPLY_VALUE, &body))
-}
-
-/// The bytes of a failure that is kept for a repeated ask.
-pub(crate) fn encode_failure(failure: &Failure) -> Bytes {
-    let body = Codec::MessagePack.encode(failure);
-    with_kind(REPLY_FAILURE, &body.unwrap_or_default())
-}
-
-fn with_kind(kind: u8, body: &[u8]) -> Bytes {
-    let mut bytes = Vec::with_capacity(1 + body.len());
-    bytes.push(kind);
-    bytes.extend_from_slice(body);
-    bytes.into()
-}
-
-fn decode_answer(bytes: Option<&[u8]>) -> Answer {
-    match bytes.and_then(<[u8]>::split_first) {
-        Some((&REPLY_VALUE, body)) => Ok(Payload::encoded(
-            Codec::MessagePack,
-            Bytes::copy_from_slice(body),
-        )),
-        Some((&REPLY_FAILURE, body)) => Err(Codec::MessagePack
-            .decode(body)
-            .unwrap_or_else(|error| Failure::permanent(error.to_string()))),
-        _ => Ok(Payload::empty()),
-    }
-}
-
 impl fmt::Debug for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state();
@@ -734,29 +731,5 @@ impl fmt::Debug for Window {
             .field("loaded", &state.loaded.len())
             .field("more", &state.more)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{Clock, Entropy, SystemClock};
-
-    #[test]
-    fn one_id_more_than_the_limit_puts_the_oldest_out() {
-        let clock = SystemClock::new();
-        let entropy = Entropy::seeded(1);
-        let mut seen = Seen::default();
-        let mut ids = Vec::new();
-        for number in 0..DEDUP_ENTRIES_MAX {
-            let id = MessageId::new(clock.unix(), &entropy);
-            assert!(seen.expired(0).is_empty(), "{number} are not too many");
-            seen.insert(id, 1_000 + number as u64);
-            ids.push(id);
-        }
-        assert_eq!(seen.expired(0), ids[..1], "one more takes its place");
-        assert_eq!(seen.expired(1_001), ids[1..2], "too old");
-        assert!(!seen.ids.contains_key(&ids[1]));
-        assert!(seen.ids.contains_key(&ids[2]));
     }
 }

@@ -81,7 +81,7 @@ impl<T: DeserializeOwned + Send + 'static> Expect for T {}
 /// One delivery, as a handler's arm sees it.
 #[derive(Debug)]
 pub struct Message {
-    /// What is left of it: its payload.
+    /// It holds the payload; who asked, and what else its handler must not lose, have been taken out.
     delivery: Delivery,
     wants_reply: bool,
     sink: Option<mpsc::Sender<Part>>,

@@ -11,8 +11,9 @@
 //! | `agent_ref`, `draft`, `send`, `ask` | [`AgentRef`], a message before it is sent, the builders that tell and ask |
 //! | `reply_cell`, `replies` | how one reply is waited for, streamed replies |
 //! | `publish` | one message to every subscriber of a topic |
-//! | `lanes`, `wake`, `mailbox` | bounded lanes by priority, the wake flag, senders in line |
-//! | `delivery`, `inbox` | a message on its way, with its asker and its entry; the durable inbox's part in memory |
+//! | `lanes`, `wake`, `mailbox` | bounded lanes by priority, the wake flag; senders in line, and orders |
+//! | `inbox`, `flights`, `kept` | the durable inbox's part in memory; what is on its way into it; what it remembers of the handled |
+//! | `delivery` | a message on its way, with its asker and its entry |
 //! | `turn` | what one run of a handler inherits and stages |
 //! | `guard`, `pump` | running user code safely, dispatch |
 //! | `admit`, `hand`, `settle`, `to_its_end` | what a message goes through before its handler, meanwhile, and after |
@@ -38,11 +39,13 @@ mod draft;
 mod error;
 mod event;
 mod failures;
+mod flights;
 mod guard;
 mod hand;
 mod host;
 mod inbox;
 mod instance;
+mod kept;
 mod lanes;
 mod launch;
 mod mailbox;

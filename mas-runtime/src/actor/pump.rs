@@ -16,11 +16,11 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Sleep;
 
-use super::admit;
+use super::admit::{self, Admitted};
 use super::agent::{Agent, Route};
 use super::delivery::Delivery;
 use super::guard::{self, Ran};
-use super::hand::InHand;
+use super::hand::{InHand, Taken};
 use super::instance::{Instance, LastCrash, Seat, timed_out};
 use super::mailbox::Order;
 use super::message::{Message, Outcome, Reply};
@@ -133,8 +133,8 @@ async fn alone<A: Agent>(
     delivery: Delivery,
 ) -> Result<(), LastCrash> {
     let mut next = admit::admit(instance, delivery).await;
-    while let Some(delivery) = next {
-        next = kept_turn(instance, seat, delivery).await?;
+    while let Some(admitted) = next {
+        next = kept_turn(instance, seat, admitted).await?;
     }
     Ok(())
 }
@@ -235,15 +235,18 @@ fn is_traced<A: Agent>(instance: &Instance<A>) -> bool {
     instance.host.core().trace.get().is_some()
 }
 
-/// One try of a `&mut self` handler of an agent that keeps something. Gives the delivery back when it must run again on a
+/// One try of a `&mut self` handler of an agent that keeps something. Gives the message back when it must run again on a
 /// newer state.
 async fn kept_turn<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
-    mut delivery: Delivery,
-) -> Result<Option<Delivery>, LastCrash> {
+    Admitted {
+        mut delivery,
+        taken,
+    }: Admitted,
+) -> Result<Option<Admitted>, LastCrash> {
     let route = delivery.route;
-    let (cause, mut hand) = take_in_hand(instance, &mut delivery);
+    let (cause, mut hand) = take_in_hand(instance, &mut delivery, taken);
     let alone = hand
         .claim()
         .is_none_or(|claim| claim.conflicts >= CONFLICTS_MAX);
@@ -276,11 +279,11 @@ fn patience<A: Agent>(instance: &Instance<A>, hand: &InHand, cause: &Cause) -> D
 }
 
 /// What follows a turn: the crash of the instance, another try, or nothing.
-fn after(crash: Option<LastCrash>, settled: Settled) -> Result<Option<Delivery>, LastCrash> {
+fn after(crash: Option<LastCrash>, settled: Settled) -> Result<Option<Admitted>, LastCrash> {
     match (crash, settled) {
         (Some(crash), _) | (None, Settled::Crash(crash)) => Err(crash),
         (None, Settled::Done) => Ok(None),
-        (None, Settled::Again(delivery)) => Ok(Some(delivery)),
+        (None, Settled::Again(admitted)) => Ok(Some(admitted)),
     }
 }
 
@@ -329,11 +332,14 @@ async fn run_prepared<A: Agent>(
 }
 
 /// Takes a delivery apart: what its handler inherits, and what must not be lost of it. The payload stays in it.
-fn take_in_hand<A: Agent>(instance: &Instance<A>, delivery: &mut Delivery) -> (Cause, InHand) {
-    let claim = delivery.claim.take();
+fn take_in_hand<A: Agent>(
+    instance: &Instance<A>,
+    delivery: &mut Delivery,
+    taken: Option<Taken>,
+) -> (Cause, InHand) {
     let asker = std::mem::take(&mut delivery.asker);
     let port = Arc::clone(&instance.port);
-    let hand = InHand::new(port, asker, claim, delivery.expects_reply);
+    let hand = InHand::new(port, asker, taken, delivery.expects_reply);
     (Cause::of(delivery), hand)
 }
 
@@ -493,16 +499,22 @@ async fn wait_until(
 async fn shared_turn<A: Agent>(
     instance: &Arc<Instance<A>>,
     agent: &A,
-    mut delivery: Delivery,
+    delivery: Delivery,
 ) -> Result<(), LastCrash> {
-    if admit::needs_admission(&delivery) {
-        delivery = match admit::admit(instance, delivery).await {
-            Some(admitted) => admitted,
-            None => return Ok(()),
-        };
-    }
+    let admitted = if admit::needs_admission(&delivery) {
+        admit::admit(instance, delivery).await
+    } else {
+        Some(Admitted::plain(delivery))
+    };
+    let Some(Admitted {
+        mut delivery,
+        taken,
+    }) = admitted
+    else {
+        return Ok(());
+    };
     let route = delivery.route;
-    if keeps_nothing(instance, &delivery) {
+    if taken.is_none() && !instance.keeps {
         let asker = std::mem::take(&mut delivery.asker);
         let cause = Cause::of(&mut delivery);
         let message = Message::new(delivery, asker.wants_reply(), asker.sink());
@@ -511,7 +523,7 @@ async fn shared_turn<A: Agent>(
         let settled = settle::settle_at_once(instance, asker, &turn, outcome, None);
         return after(crash, settled).map(drop);
     }
-    let (cause, mut hand) = take_in_hand(instance, &mut delivery);
+    let (cause, mut hand) = take_in_hand(instance, &mut delivery, taken);
     let turns = instance
         .take_turn(false, patience(instance, &hand, &cause))
         .await;

@@ -15,7 +15,6 @@ use tokio::time::Sleep;
 use super::ask::read_answer;
 use super::delivery::Part;
 use super::error::AskError;
-
 use crate::model::{AgentId, Failure, FailureCode};
 
 /// The items of a streamed reply. Dropping it ends the handler that makes them.

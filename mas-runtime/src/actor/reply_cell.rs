@@ -187,6 +187,7 @@ impl Young {
     }
 
     async fn watch(self: Arc<Self>) {
+        let mut watch = Watch(Some(&self));
         let mut grown = Vec::new();
         loop {
             tokio::time::sleep(YOUNG).await;
@@ -206,6 +207,10 @@ impl Young {
                         Age::Woken => {}
                     }
                 }
+                if state.waiting.is_empty() {
+                    // What a burst has left: each look would go through all of it.
+                    state.waiting = Slab::new();
+                }
                 state.watched = young;
             }
             for cell in grown.drain(..) {
@@ -218,6 +223,7 @@ impl Young {
                 }
             }
             if !young {
+                watch.0 = None;
                 return;
             }
         }
@@ -225,6 +231,17 @@ impl Young {
 
     fn state(&self) -> MutexGuard<'_, Asks> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody who looks after the asks. Dropped where its task ends early, it leaves that to the next.
+struct Watch<'a>(Option<&'a Young>);
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if let Some(young) = self.0 {
+            young.state().watched = false;
+        }
     }
 }
 
@@ -286,11 +303,41 @@ mod tests {
                 Poll::Pending
             }
         });
-        // Somebody wakes it before this is over; nobody else would.
-        let waited = tokio::time::timeout(2 * YOUNG, woken).await;
-        assert!(waited.is_ok());
+        let is_woken = tokio::select! {
+            biased;
+            // First, or a poll for its sake would pass for one that the watch has made.
+            () = tokio::time::sleep(3 * YOUNG) => false,
+            () = woken => true,
+        };
+        assert!(is_woken);
         tasks.close();
         tasks.wait().await;
         assert!(!young.state().watched, "nobody watches over nobody");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_ask_that_is_forgotten_leaves_the_others_in_peace() {
+        let (young, tasks) = (Arc::new(Young::default()), Tasks::here());
+        let cells: Vec<_> = (0..3).map(|_| reply_cell()).collect();
+        let note = |place: usize| young.note(&cells[place].1, &tasks).unwrap();
+        let (first, second) = (note(0), note(1));
+        young.forget(first);
+        assert_eq!(note(2), first, "its number is free again");
+        tokio::time::sleep(3 * YOUNG).await;
+        assert!(young.has_grown(first) && young.has_grown(second));
+        assert!(!young.state().watched, "all have been woken");
+        young.forget(first);
+        assert!(
+            young.has_grown(first),
+            "one that nobody knows needs no watch"
+        );
+        assert!(young.has_grown(second));
+        young.forget(second);
+        assert!(young.state().waiting.is_empty());
+        let third = note(2);
+        assert!(young.state().watched && !young.has_grown(third));
+        tasks.close();
+        tasks.wait().await;
+        assert!(young.has_grown(third));
     }
 }

@@ -9,15 +9,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::admit::Admitted;
 use super::agent::{Agent, Route, StateOf};
 use super::backoff::REDELIVERY;
 use super::delivery::{Answer, Asker, Delivery};
 use super::event::EventKind;
 use super::guard;
-use super::hand::{InHand, tell};
+use super::hand::{InHand, Taken, tell};
 use super::host::Planned;
-use super::inbox::{Claim, Window, encode_failure, encode_reply};
+use super::inbox::{Claim, Window};
 use super::instance::{Instance, LastCrash};
+use super::kept::{encode_failure, encode_reply};
 use super::message::Outcome;
 use super::port::Port;
 use super::state::{DraftState, PublishError};
@@ -32,7 +34,7 @@ use crate::store::{Batch, CommitError, Committed, Op};
 pub(crate) enum Settled {
     Done,
     /// Others have moved the state: it must run again.
-    Again(Delivery),
+    Again(Admitted),
     /// The handler said that the instance can't go on.
     Crash(LastCrash),
 }
@@ -113,10 +115,10 @@ pub(crate) async fn settle<A: Agent>(
     let tasks = &instance.host.core().tasks;
     let to_the_end = ToItsEnd::or_else(tasks, work, |(settled, window)| {
         // The instance that would run it again has been killed: the next one does.
-        if let (Settled::Again(mut delivery), Some(window)) = (settled, window)
-            && let Some(claim) = delivery.claim.take()
+        if let (Settled::Again(admitted), Some(window)) = (settled, window)
+            && let Some(taken) = admitted.taken
         {
-            window.reload(*claim);
+            window.reload(*taken.claim);
         }
     });
     to_the_end.await.0
@@ -293,9 +295,10 @@ fn cut_off(hand: &InHand, turn: &Turn, failure: &Failure) {
 
 /// Somebody else settled the message, or an earlier commit of this one did after all: what was kept is the answer.
 async fn already_settled<A: Agent>(instance: &Instance<A>, hand: &mut InHand) {
-    let (Some(window), Some(claim)) = (hand.window().cloned(), hand.over()) else {
+    let (Some(window), Some(taken)) = (hand.window().cloned(), hand.over()) else {
         return;
     };
+    let claim = &*taken.claim;
     window.remembered(claim.id);
     window.settled(claim.seq);
     if let Err(error) = window.answer_again(claim.id).await {
@@ -374,22 +377,23 @@ fn conflict<A: Agent>(
         "another instance moved the state meanwhile",
     );
     cut_off(hand, turn, &failure);
-    let Some(mut claim) = hand.over() else {
+    let Some(mut taken) = hand.over() else {
         hand.answer(instance, &turn.cause, Err(failure));
         return Settled::Done;
     };
+    let claim = &mut *taken.claim;
     claim.conflicts += 1;
     core.trace(&instance.port.id, format_args!("conflict {}", claim.id));
-    match envelope_of(&claim, core) {
-        Ok(envelope) => {
-            let mut delivery = Delivery::of(envelope, route);
-            delivery.claim = Some(claim);
-            Settled::Again(delivery)
-        }
+    match envelope_of(claim, core) {
+        // It stays in hand: no other entry of this message comes between.
+        Ok(envelope) => Settled::Again(Admitted {
+            delivery: Delivery::of(envelope, route),
+            taken: Some(taken),
+        }),
         Err(_) => {
             // Reloading finds out what is wrong with it, and buries it.
             if let Some(window) = hand.window() {
-                window.reload(*claim);
+                window.reload(*taken.claim);
             }
             Settled::Done
         }
@@ -426,9 +430,9 @@ pub(crate) fn engine_failed<A: Agent>(
     failure: Failure,
 ) {
     match (hand.window().cloned(), hand.over()) {
-        (Some(window), Some(claim)) => {
-            let wait = REDELIVERY.wait(claim.attempts + 3, &instance.host.core().entropy);
-            window.again(*claim, wait);
+        (Some(window), Some(taken)) => {
+            let wait = REDELIVERY.wait(taken.claim.attempts + 3, &instance.host.core().entropy);
+            window.again(*taken.claim, wait);
         }
         _ => hand.answer(instance, cause, Err(failure)),
     }
@@ -437,7 +441,7 @@ pub(crate) fn engine_failed<A: Agent>(
 /// The handler failed.
 async fn fail<A: Agent>(instance: &Instance<A>, hand: &mut InHand, turn: &Turn, failure: Failure) {
     cut_off(hand, turn, &failure);
-    let (Some(window), Some(claim)) = (hand.window().cloned(), hand.over()) else {
+    let (Some(window), Some(taken)) = (hand.window().cloned(), hand.over()) else {
         warn_if_unheard(instance, &turn.cause, &failure);
         hand.answer(instance, &turn.cause, Err(failure));
         return;
@@ -451,9 +455,13 @@ async fn fail<A: Agent>(instance: &Instance<A>, hand: &mut InHand, turn: &Turn, 
     let core = instance.host.core();
     core.trace(
         &instance.port.id,
-        format_args!("failure {} attempt {}", claim.id, claim.attempts + 1),
+        format_args!(
+            "failure {} attempt {}",
+            taken.claim.id,
+            taken.claim.attempts + 1
+        ),
     );
-    failed(&instance.port, &window, *claim, failure).await;
+    failed(&instance.port, &window, taken, failure).await;
 }
 
 fn warn_if_unheard<A: Agent>(instance: &Instance<A>, cause: &Cause, failure: &Failure) {
@@ -509,11 +517,12 @@ pub(crate) fn settle_at_once<A: Agent>(
 }
 
 /// An attempt of a durable message failed: it is tried again while that makes sense, then it becomes a dead letter.
-pub(crate) async fn failed(port: &Port, window: &Arc<Window>, mut claim: Claim, failure: Failure) {
+pub(crate) async fn failed(port: &Port, window: &Arc<Window>, mut taken: Taken, failure: Failure) {
     let core = window.core();
+    let claim = &mut *taken.claim;
     claim.attempts += 1;
     if !failure.retryable || claim.attempts >= port.declaration.max_attempts {
-        bury(port, window, claim, failure).await;
+        bury(port, window, taken, failure).await;
         return;
     }
     let wait = REDELIVERY.wait(claim.attempts, &core.entropy);
@@ -537,12 +546,13 @@ pub(crate) async fn failed(port: &Port, window: &Arc<Window>, mut claim: Claim, 
     if let Err(error) = core.engine.commit(batch).await {
         tracing::warn!(agent = %port.id, %error, "an attempt was not counted on disk");
     }
-    window.again(claim, wait);
+    window.again(*taken.claim, wait);
 }
 
 /// Gives up on a durable message: into the dead letters, and its asker hears why.
-pub(crate) async fn bury(port: &Port, window: &Arc<Window>, claim: Claim, failure: Failure) {
+pub(crate) async fn bury(port: &Port, window: &Arc<Window>, taken: Taken, failure: Failure) {
     let core = window.core();
+    let claim = &*taken.claim;
     let mut batch = Batch::default();
     batch.push(Op::InboxBury {
         agent: port.id.clone(),
@@ -558,7 +568,7 @@ pub(crate) async fn bury(port: &Port, window: &Arc<Window>, claim: Claim, failur
             core.trace(&port.id, format_args!("dead letter {}", claim.id));
             core.event(EventKind::DeadLetter {
                 target: port.id.clone(),
-                message_type: envelope_of(&claim, core)
+                message_type: envelope_of(claim, core)
                     .map(|envelope| envelope.message_type)
                     .unwrap_or(crate::model::MessageType::declared("-")),
                 reason: failure.to_string(),
@@ -573,7 +583,7 @@ pub(crate) async fn bury(port: &Port, window: &Arc<Window>, claim: Claim, failur
                 window.doubt(claim.id);
             }
             // It is the burial that is tried again, not the message: its handler has had its say.
-            window.bury_later(claim, failure);
+            window.bury_later(taken, failure);
         }
     }
 }

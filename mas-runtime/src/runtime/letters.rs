@@ -260,18 +260,21 @@ impl DeadLetters {
                 id: entry.id,
                 envelope: stored,
             });
+        if let Some(window) = &window {
+            window.set_out(entry.id);
+        }
         let commit = core.engine.commit(batch);
         let (inner, agent, id) = (Arc::clone(&self.inner), entry.agent.clone(), entry.id);
         // Given up on by its caller, it still gets there.
         let lands = async move {
             let committed = commit.await;
             match (window, &committed) {
-                (Some(window), Ok(_)) => window.stored(),
+                (Some(window), Ok(_)) => window.stored(id),
                 (Some(window), Err(error)) => {
-                    window.give_room_back();
                     if error.may_be_stored() {
-                        window.missed();
+                        window.may_be_stored(id);
                     } else {
+                        window.not_stored(id);
                         window.remembered(id);
                     }
                 }

@@ -266,6 +266,7 @@ impl Inner {
                 id,
                 envelope: stored.clone(),
             });
+            window.set_out(id);
             let commit = inner.core.engine.commit(batch);
             let landing = Landing {
                 window,
@@ -385,6 +386,7 @@ impl Inner {
         };
         if let Some((window, _)) = direct {
             let id = delivery.id();
+            window.set_out(id);
             batch.push(Op::InboxAppend {
                 agent: target,
                 lane: priority,
@@ -508,9 +510,10 @@ impl Landing {
                 for asker in self.window.forget(self.id) {
                     asker.disarm();
                 }
-                self.window.give_room_back();
                 if error.may_be_stored() {
-                    self.window.missed();
+                    self.window.may_be_stored(self.id);
+                } else {
+                    self.window.not_stored(self.id);
                 }
                 Err(error.into())
             }
@@ -539,10 +542,7 @@ impl Inner {
     /// Nobody knows whether the batch of a planned message came about: whoever would have it looks.
     pub(super) fn doubt_planned(&self, planned: Planned) {
         match planned {
-            Planned::Inbox(window, _) => {
-                window.give_room_back();
-                window.missed();
-            }
+            Planned::Inbox(window, delivery) => window.may_be_stored(delivery.id()),
             Planned::Outbox(sender) => {
                 self.outboxes.settled(&sender);
                 self.outboxes.poke(&self.me(), &sender);
@@ -554,7 +554,7 @@ impl Inner {
     /// The batch of a planned message did not come about.
     pub(super) fn withdraw_planned(&self, planned: Planned) {
         match planned {
-            Planned::Inbox(window, _) => window.give_room_back(),
+            Planned::Inbox(window, delivery) => window.not_stored(delivery.id()),
             Planned::Outbox(sender) => {
                 self.outboxes.settled(&sender);
                 self.outboxes.left(&sender);

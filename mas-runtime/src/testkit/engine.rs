@@ -1,7 +1,7 @@
 //! Any engine, failing when told to.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::model::{AgentId, MessageId, Priority};
@@ -32,7 +32,11 @@ pub enum Fault {
 pub struct FaultyEngine {
     engine: Arc<dyn Engine>,
     fault: Arc<Mutex<Option<Fault>>>,
+    look: Arc<OnceLock<Look>>,
 }
+
+/// Sees a batch before it is committed.
+type Look = Box<dyn Fn(&Batch) + Send + Sync>;
 
 impl FaultyEngine {
     /// An engine that works until told otherwise.
@@ -40,7 +44,13 @@ impl FaultyEngine {
         Self {
             engine: Arc::new(engine),
             fault: Arc::default(),
+            look: Arc::default(),
         }
+    }
+
+    /// Shows each batch to `look` before it is committed, by the thread that commits it. The first to look stays.
+    pub fn on_commit(&self, look: impl Fn(&Batch) + Send + Sync + 'static) {
+        let _ = self.look.set(Box::new(look));
     }
 
     /// Suffers from this from now on.
@@ -85,6 +95,9 @@ impl Commit for FaultyEngine {
             let error = CommitError::io("commit: a fault was asked for", kind.into());
             Box::pin(std::future::ready(Err(error))) as BoxFuture<'static, _>
         };
+        if let Some(look) = self.look.get() {
+            look(&batch);
+        }
         let fault = *self.fault();
         match fault {
             None | Some(Fault::Reads) => self.engine.commit(batch),

@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use crate::actor::{
     Agent, AgentRecord, Boxed, Core, DeadLetter, Draft, EndReason, Handle, Host, Launch, Letter,
-    Options, Planned, Port, Query, Seat, SendError, Sending, SpawnError, StateOf, TimerHandle,
-    alone,
+    Options, Planned, Port, Query, RequestError, Seat, SendError, Sending, SpawnError, StateOf,
+    TimerHandle, alone,
 };
 use crate::model::{
     AgentId, Codec, Entropy, Envelope, Error, Failure, MessageType, Payload, Result, SystemClock,
@@ -320,8 +320,8 @@ impl Host for Stage {
     }
 
     fn stop(self: Arc<Self>, id: AgentId) -> Boxed<'static, Result<()>> {
-        let error = Error::msg(format!("no agent `{id}` runs beside a harness"));
-        Box::pin(std::future::ready(Err(error)))
+        let not_running = RequestError::NotRunning { id };
+        Box::pin(std::future::ready(Err(not_running.into())))
     }
 
     fn discover(&self, _: &Query) -> Vec<AgentRecord> {
