@@ -1,10 +1,12 @@
 //! Senders that are faster than their receivers.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use mas::model::limits::{BATCH_MAX, TURNS_BEFORE_YIELD};
 use mas::prelude::*;
 use mas::{AgentRef, Moment, Priority, SendError};
 
@@ -198,4 +200,52 @@ async fn overflow_is_what_the_agent_declares() {
     took.sort_unstable();
     assert_eq!(took, [0, 1, 10, 11, 20, 22]);
     assert_eq!(kit.dead_letters().list(10).await.unwrap().len(), 2);
+}
+
+/// It counts, and never waits.
+#[agent(id = "busy", mailbox = 8192)]
+struct Busy {
+    count: Arc<AtomicU32>,
+}
+
+#[agent]
+impl Busy {
+    #[on("alone")]
+    async fn alone(&mut self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[on("shared")]
+    async fn shared(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[on("waits")]
+    async fn waits(&self) {
+        std::future::pending::<()>().await;
+    }
+}
+
+#[tokio::test]
+async fn a_flooded_agent_lets_other_tasks_of_its_thread_run() {
+    for (first, message_type) in [
+        ("alone", "alone"),
+        ("shared", "shared"),
+        ("waits", "shared"),
+    ] {
+        let kit = TestKit::start().await;
+        let count = Arc::new(AtomicU32::new(0));
+        let own = Arc::clone(&count);
+        let busy = kit.spawn(Busy { count: own }).await.unwrap();
+        busy.tell(first, &()).await.unwrap();
+        for _ in 0..8_000 {
+            busy.tell(message_type, &()).await.unwrap();
+        }
+        // It stands behind the agent in its thread's queue.
+        let other = tokio::spawn(async move { count.load(Ordering::Relaxed) });
+        let seen = other.await.unwrap();
+        assert!(seen > 0, "the agent ran first");
+        let most = TURNS_BEFORE_YIELD + BATCH_MAX as u32;
+        assert!(seen <= most, "{seen} of `{message_type}` after `{first}`");
+    }
 }

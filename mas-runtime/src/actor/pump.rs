@@ -26,8 +26,10 @@ use super::mailbox::Order;
 use super::message::{Message, Outcome, Reply};
 use super::settle::{self, Settled};
 use super::turn::{Cause, Turn};
-use crate::model::limits::{ALONE_WAIT_MAX, BATCH_MAX, CONFLICTS_MAX, TURNS_BEFORE_YIELD};
-use crate::model::{Failure, FailureCode};
+use crate::model::limits::{
+    ALONE_WAIT_MAX, BATCH_MAX, CONFLICTS_MAX, SLICE_MAX, TURNS_BEFORE_YIELD,
+};
+use crate::model::{Failure, FailureCode, Moment};
 
 /// Why an actor stops pumping.
 #[derive(Debug)]
@@ -40,22 +42,52 @@ type Running<'a> = Pin<Box<dyn Future<Output = Result<(), LastCrash>> + Send + '
 
 /// Runs handlers, and waits for more, until the instance must end.
 pub(crate) async fn run<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A>) -> Exit {
-    let mut turns = 0;
+    let mut slice = Slice::default();
     loop {
         // Boxed, so that an idle agent keeps no room for what its handlers need while they run.
-        if let Some(exit) = Box::pin(work(instance, seat, &mut turns)).await {
+        if let Some(exit) = Box::pin(work(instance, seat, &mut slice)).await {
             return exit;
         }
         idle(instance).await;
     }
 }
 
-/// Runs handlers until nothing waits, or the instance must end: then it says why. Every [`TURNS_BEFORE_YIELD`] it lets other
-/// tasks run, also where it found nothing in between.
+/// What an instance has done since it last let other tasks of its thread run.
+#[derive(Default)]
+struct Slice {
+    turns: u32,
+    /// When it had taken its first [`BATCH_MAX`] turns: looking at the clock costs as much as a turn.
+    begun: Option<Moment>,
+}
+
+impl Slice {
+    /// Lets other tasks run when it is over.
+    async fn give_way<A: Agent>(&mut self, instance: &Instance<A>) {
+        if self.is_over(instance) {
+            *self = Self::default();
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Whether it is over, which is looked at after each turn.
+    fn is_over<A: Agent>(&mut self, instance: &Instance<A>) -> bool {
+        if self.turns >= TURNS_BEFORE_YIELD {
+            return true;
+        }
+        if !(self.turns as usize).is_multiple_of(BATCH_MAX) {
+            return false;
+        }
+        let now = instance.host.core().clock.now();
+        now.since(*self.begun.get_or_insert(now)) >= SLICE_MAX
+    }
+}
+
+/// Runs handlers until nothing waits, or the instance must end: then it says why. It lets other tasks run when its slice is
+/// over, also where it found nothing in between.
 async fn work<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
-    turns: &mut u32,
+    slice: &mut Slice,
 ) -> Option<Exit> {
     loop {
         if let Some(exit) = ordered(instance) {
@@ -63,10 +95,10 @@ async fn work<A: Agent>(
         }
         let next = seat.batch.pop_front();
         let next = next.or_else(|| refill(instance, &mut seat.batch))?;
-        *turns += 1;
+        slice.turns += 1;
         // Boxed are those that are large and less frequent.
         let ran = if !next.route.exclusive {
-            Box::pin(side_by_side(instance, seat, next, turns)).await
+            Box::pin(side_by_side(instance, seat, next, slice)).await
         } else if next.route.streams {
             Box::pin(stream_alone(instance, seat, next)).await
         } else if keeps_nothing(instance, &next) {
@@ -77,10 +109,7 @@ async fn work<A: Agent>(
         if let Err(crash) = ran {
             return Some(Exit::Crash(crash));
         }
-        if *turns >= TURNS_BEFORE_YIELD {
-            *turns = 0;
-            tokio::task::yield_now().await;
-        }
+        slice.give_way(instance).await;
     }
 }
 
@@ -377,7 +406,7 @@ async fn side_by_side<A: Agent>(
     instance: &Arc<Instance<A>>,
     seat: &mut Seat<A>,
     first: Delivery,
-    turns: &mut u32,
+    slice: &mut Slice,
 ) -> Result<(), LastCrash> {
     let Seat { agent, batch, .. } = seat;
     let agent: &A = agent;
@@ -393,16 +422,16 @@ async fn side_by_side<A: Agent>(
                 Poll::Ready(ended) => crash = crash.or(ended.err()),
                 Poll::Pending => running.push(task),
             }
-            let goes_on = crash.is_none() && running.len() < limit && *turns < TURNS_BEFORE_YIELD;
+            let goes_on = crash.is_none() && running.len() < limit && !slice.is_over(instance);
             if goes_on {
                 next = next_shared(instance, batch);
-                *turns += u32::from(next.is_some());
+                slice.turns += u32::from(next.is_some());
             }
         }
         if running.is_empty() {
             return crash.map_or(Ok(()), Err);
         }
-        *turns = 0;
+        slice.give_way(instance).await;
         let woken = if crash.is_some() || is_to_end(instance.mailbox.order()) {
             let timeout = instance.port.declaration.timeout;
             let at = last_moment.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));

@@ -32,8 +32,12 @@ pub const CONCURRENCY_MAX: usize = 65_536;
 /// enough that a critical envelope does not wait behind many bulk ones.
 pub const BATCH_MAX: usize = 64;
 
-/// Envelopes that an instance handles before it lets other tasks of its thread run.
+/// Envelopes that an instance handles before it lets other tasks of its thread run: what a mailbox holds by default, so that
+/// a sender and its target on one thread take turns by the mailbox.
 pub const TURNS_BEFORE_YIELD: u32 = 1024;
+
+/// It lets them run sooner when its handlers have taken this long.
+pub const SLICE_MAX: Duration = Duration::from_millis(1);
 
 /// Entries of one agent id's durable inbox. A sender waits, or is refused, beyond it.
 pub const INBOX_ENTRIES_MAX: usize = 100_000;
