@@ -383,3 +383,107 @@ impl Drop for InLine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Payload;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake as TaskWake;
+
+    /// A sender's task: how often it was woken.
+    #[derive(Default)]
+    struct Sender(AtomicUsize);
+
+    impl TaskWake for Sender {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    impl Sender {
+        fn woken(&self) -> usize {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    fn message() -> Delivery {
+        Delivery::new(Payload::empty())
+    }
+
+    fn full(capacity: usize) -> Arc<Mailbox> {
+        let mailbox = Arc::new(Mailbox::new(capacity, Overflow::Wait));
+        for _ in 0..capacity {
+            assert!(matches!(mailbox.push(message()), Pushed::Accepted));
+        }
+        assert!(matches!(mailbox.push(message()), Pushed::Full(_)));
+        mailbox
+    }
+
+    fn poll(line: &mut InLine, sender: &Arc<Sender>) -> Poll<Result<(), Delivery>> {
+        let waker = Waker::from(Arc::clone(sender));
+        Pin::new(line).poll(&mut Context::from_waker(&waker))
+    }
+
+    #[test]
+    fn a_sender_in_line_is_woken_where_it_was_polled_last() {
+        let mailbox = full(1);
+        let mut line = mailbox.wait(message());
+        let (first, second) = (Arc::new(Sender::default()), Arc::new(Sender::default()));
+        assert!(poll(&mut line, &first).is_pending());
+        assert!(poll(&mut line, &second).is_pending());
+        assert!(mailbox.take(1, &mut VecDeque::new()).is_some());
+        assert_eq!((first.woken(), second.woken()), (0, 1));
+        assert!(matches!(poll(&mut line, &second), Poll::Ready(Ok(()))));
+        assert_eq!(mailbox.len(), 1);
+    }
+
+    #[test]
+    fn all_in_line_get_in_whoever_leaves() {
+        for capacity in [1, 2, 3] {
+            let mailbox = full(capacity);
+            let sender = Arc::new(Sender::default());
+            let mut lines: Vec<_> = (0..5).map(|_| mailbox.wait(message())).collect();
+            for line in &mut lines {
+                assert!(poll(line, &sender).is_pending());
+            }
+            lines.remove(2);
+            lines.remove(0);
+            let mut taken = 0;
+            while mailbox.take(1, &mut VecDeque::new()).is_some() {
+                taken += 1;
+            }
+            assert_eq!(taken, capacity + 3);
+            assert_eq!(sender.woken(), 3);
+            for line in &mut lines {
+                assert!(matches!(poll(line, &sender), Poll::Ready(Ok(()))));
+            }
+        }
+    }
+
+    #[test]
+    fn a_sender_in_line_gets_its_message_back_when_the_mailbox_closes() {
+        let mailbox = full(1);
+        let sender = Arc::new(Sender::default());
+        let mut line = mailbox.wait(message());
+        assert!(poll(&mut line, &sender).is_pending());
+        assert_eq!(mailbox.close().len(), 1);
+        assert_eq!(sender.woken(), 1);
+        assert!(matches!(poll(&mut line, &sender), Poll::Ready(Err(_))));
+        let mut late = mailbox.wait(message());
+        assert!(matches!(poll(&mut late, &sender), Poll::Ready(Err(_))));
+    }
+
+    #[test]
+    fn an_order_does_not_take_back_a_stronger_one() {
+        let mailbox = Mailbox::new(1, Overflow::Wait);
+        assert_eq!(mailbox.order(), Order::Run);
+        mailbox.give(Order::Stop);
+        mailbox.give(Order::Restart);
+        assert_eq!(mailbox.order(), Order::Stop);
+        mailbox.clear_order(Order::Restart);
+        assert_eq!(mailbox.order(), Order::Stop);
+        mailbox.clear_order(Order::Stop);
+        assert_eq!(mailbox.order(), Order::Run);
+    }
+}
