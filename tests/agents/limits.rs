@@ -209,6 +209,21 @@ async fn one_entry_more_than_an_inbox_holds_is_refused_until_there_is_room() {
     assert_eq!(kit.dead_letters().list(10).await.unwrap().len(), 1);
 }
 
+#[tokio::test]
+async fn one_entry_more_than_the_inbox_of_a_stopped_agent_holds_is_refused() {
+    let kit = TestKit::start().await;
+    let durable = kit.spawn(Durable).await.unwrap();
+    durable.stop().await.unwrap();
+    for _ in 0..INBOX_ENTRIES_MAX {
+        durable.take(String::new()).tell().await.unwrap();
+    }
+    let error = durable.take(String::new()).tell().await.unwrap_err();
+    assert!(matches!(error, SendError::InboxFull { .. }), "{error:?}");
+    kit.remove_with_data("durable").await.unwrap();
+    kit.spawn(Durable).await.unwrap().stop().await.unwrap();
+    durable.take(String::new()).tell().await.unwrap();
+}
+
 #[agent(id = "flooder", durable, timeout = "1000s")]
 struct Flooder;
 

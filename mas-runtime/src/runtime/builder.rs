@@ -166,6 +166,7 @@ impl Builder {
             topics: super::Topics::default(),
             letters: super::Letters::default(),
             outboxes: super::Outboxes::default(),
+            unattended: super::Unattended::default(),
             repeats: super::Repeats::default(),
             watches: Mutex::default(),
             heartbeat: self.heartbeat,

@@ -73,6 +73,7 @@ impl Inner {
             dashmap::Entry::Occupied(_) => return Err(SpawnError::Duplicate { id }),
             dashmap::Entry::Vacant(vacant) => drop(vacant.insert(Arc::clone(&port))),
         }
+        self.unattended.forget(&id);
         // The end of the runtime looks at the router after it has closed the door: it sees this port, or is seen here.
         if !self.is_open() {
             self.router.remove(&id);
@@ -218,6 +219,7 @@ impl Inner {
         };
         self.core.engine.commit(Batch::new().with(op)).await?;
         self.registry.forget(&id);
+        self.unattended.forget(&id);
         if with_data {
             self.outboxes.forget(&id);
         }
@@ -232,6 +234,7 @@ impl Inner {
             return;
         }
         self.registry.remove(port);
+        self.unattended.forget(&port.id);
         self.topics.remove(&port.id);
         let watchers = self.watches().ended(&port.id);
         for watcher in watchers {

@@ -7,6 +7,7 @@
 //! | `repeats` | asks that durable handlers repeat of agents without an inbox |
 //! | `registry` | who exists here and what they can do |
 //! | `topics` | publish and subscribe |
+//! | `unattended` | how full the inboxes are of durable agents that do not run |
 //! | `watches` | who wants to hear of whose end |
 //! | `outbox` | what durable handlers have sent and could not be handed over at once |
 //! | `letters` | dead letters |
@@ -20,6 +21,7 @@ mod pipeline;
 mod registry;
 mod repeats;
 mod topics;
+mod unattended;
 mod watches;
 
 use std::any::TypeId;
@@ -38,6 +40,7 @@ use self::outbox::Outboxes;
 use self::registry::Registry;
 use self::repeats::Repeats;
 use self::topics::Topics;
+use self::unattended::Unattended;
 use self::watches::Watches;
 use crate::actor::{
     Agent, AgentRecord, AgentRef, Boxed, Core, DeadLetter, Draft, EndReason, Event, FailureRecord,
@@ -80,6 +83,7 @@ pub(crate) struct Inner {
     topics: Topics,
     letters: Letters,
     outboxes: Outboxes,
+    unattended: Unattended,
     repeats: Repeats,
     watches: Mutex<Watches>,
     heartbeat: Duration,

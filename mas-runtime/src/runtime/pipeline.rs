@@ -16,7 +16,7 @@ use crate::model::limits::INBOX_ENTRIES_MAX;
 use crate::model::{
     AgentId, Envelope, MessageId, MessageType, Payload, PayloadError, Priority, encode_envelope,
 };
-use crate::store::{Batch, CommitError, Committed, Op};
+use crate::store::{Batch, CommitError, Committed, Op, StoreError};
 
 impl Inner {
     /// Sends one message, whose terms are settled, on its way.
@@ -317,15 +317,14 @@ impl Inner {
     ) -> Boxed<'static, Result<(), SendError>> {
         let inner = self.me();
         Box::pin(async move {
-            let counts = inner.core.engine.inbox_counts(&target).await?;
-            if counts.iter().sum::<u64>() >= INBOX_ENTRIES_MAX as u64 {
+            let mut delivery = letter.delivery;
+            let envelope = inner.encode(&mut delivery, &target, letter.message_type)?;
+            if !inner.take_unattended_room(&target).await? {
                 return Err(SendError::InboxFull {
                     target,
                     entries: INBOX_ENTRIES_MAX,
                 });
             }
-            let mut delivery = letter.delivery;
-            let envelope = inner.encode(&mut delivery, &target, letter.message_type)?;
             let batch = batch.with(Op::InboxAppend {
                 agent: target.clone(),
                 lane: delivery.priority,
@@ -336,6 +335,12 @@ impl Inner {
             let own = Arc::clone(&inner);
             let lands = async move {
                 let committed = commit.await;
+                if committed
+                    .as_ref()
+                    .is_err_and(|error| !error.may_be_stored())
+                {
+                    own.unattended.give_room_back(&target);
+                }
                 // It may have been spawned meanwhile.
                 own.missed(&target);
                 committed.map(drop)
@@ -343,6 +348,17 @@ impl Inner {
             ToItsEnd::new(&inner.core.tasks, lands).await?;
             Ok(())
         })
+    }
+
+    /// Takes room for one entry in the inbox of a durable agent that does not run: whether there was any.
+    async fn take_unattended_room(&self, target: &AgentId) -> Result<bool, StoreError> {
+        loop {
+            if let Some(room) = self.unattended.take_room(target) {
+                return Ok(room);
+            }
+            let counts = self.core.engine.inbox_counts(target).await?;
+            self.unattended.counted(target, counts.iter().sum());
+        }
     }
 
     /// Entries may have come into an inbox that nobody told of.
