@@ -1,7 +1,7 @@
 //! Durable agents: an inbox, an outbox, dedup, and effects that happen exactly once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mas::prelude::*;
@@ -621,4 +621,62 @@ async fn a_clock_that_is_set_back_delays_no_attempt_for_long() {
     second.spawn(ledger).await.unwrap();
     second.advance(secs(15)).await;
     assert_eq!(attempts.load(Ordering::SeqCst), 2);
+}
+
+#[agent(id = "teller", durable)]
+struct Teller;
+
+#[agent]
+impl Teller {
+    #[on("pass")]
+    async fn pass(&mut self, on: (String, u32), ctx: &mut Context<Self>) -> Result<()> {
+        let (target, number) = on;
+        ctx.tell(&target, "take", &number).await?;
+        Ok(())
+    }
+}
+
+/// It takes one message at a time, and waits until it is opened.
+#[agent(id = "gate", mailbox = 1, timeout = "1000s")]
+struct Gate {
+    open: Arc<tokio::sync::Semaphore>,
+    seen: Arc<Mutex<Vec<u32>>>,
+}
+
+#[agent]
+impl Gate {
+    #[on("take")]
+    async fn take(&mut self, number: u32) -> Result<()> {
+        let _open = self.open.acquire().await?;
+        self.seen.lock().unwrap().push(number);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_sender_that_goes_on_sending_does_not_hold_up_what_waits_for_room() {
+    let kit = TestKit::start().await;
+    let _log = kit.probe("log").await.unwrap();
+    let open = Arc::new(tokio::sync::Semaphore::new(0));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let gate = Gate {
+        open: Arc::clone(&open),
+        seen: Arc::clone(&seen),
+    };
+    kit.spawn(gate).await.unwrap();
+    let teller = kit.spawn(Teller).await.unwrap();
+    for number in 0..5 {
+        teller.pass(("gate".to_owned(), number)).await.unwrap();
+    }
+    kit.advance(Duration::from_millis(10)).await;
+    open.add_permits(1);
+    for number in 0..40 {
+        teller.pass(("log".to_owned(), number)).await.unwrap();
+        kit.advance(Duration::from_millis(100)).await;
+    }
+    assert_eq!(
+        *seen.lock().unwrap(),
+        [0, 1, 2, 3, 4],
+        "all, in their order"
+    );
 }

@@ -99,7 +99,11 @@ impl Window {
             capacity,
             // Nobody gets in before it is known what is in it already.
             room: Semaphore::new(0),
-            state: Mutex::default(),
+            // Nothing is loaded before it is open.
+            state: Mutex::new(State {
+                refilling: true,
+                ..State::default()
+            }),
             over: CancellationToken::new(),
         }
     }
@@ -131,7 +135,11 @@ impl Window {
                 state.seen.insert(entry.id, entry.expires_unix_ms);
             }
         }
-        self.state().more = waiting > 0;
+        {
+            let mut state = self.state();
+            state.more |= waiting > 0;
+            state.refilling = false;
+        }
         self.room
             .add_permits(INBOX_ENTRIES_MAX.saturating_sub(taken));
         self.refill_if_low();
@@ -193,7 +201,7 @@ impl Window {
         state.flights.doubt(id);
         drop(state);
         self.look_if_full();
-        self.missed();
+        self.may_have_come();
     }
 
     /// The entry that set out is stored, and is loaded when it is its turn.
@@ -202,6 +210,11 @@ impl Window {
         state.appended();
         state.flights.ended(id);
         drop(state);
+        self.may_have_come();
+    }
+
+    /// An entry may be stored: whoever loads it looks.
+    fn may_have_come(self: &Arc<Self>) {
         if self.over.is_cancelled() {
             self.tell_successor();
         } else {
@@ -580,8 +593,11 @@ impl Window {
                 }
             }
         }
-        let absent = self.state().flights.looked();
+        let mut state = self.state();
+        let absent = state.flights.looked();
+        // Before anybody counts anew.
         self.room.add_permits(absent);
+        drop(state);
         Ok(())
     }
 

@@ -48,7 +48,9 @@ pub(crate) async fn run<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A
         if let Some(exit) = Box::pin(work(instance, seat, &mut slice)).await {
             return exit;
         }
-        idle(instance).await;
+        if idle(instance).await {
+            slice = Slice::default();
+        }
     }
 }
 
@@ -56,7 +58,7 @@ pub(crate) async fn run<A: Agent>(instance: &Arc<Instance<A>>, seat: &mut Seat<A
 #[derive(Default)]
 struct Slice {
     turns: u32,
-    /// When it had taken its first [`BATCH_MAX`] turns: looking at the clock costs as much as a turn.
+    /// When the clock was first looked at, which is done every [`BATCH_MAX`] turns: a look costs as much as a turn.
     begun: Option<Moment>,
 }
 
@@ -115,9 +117,11 @@ async fn work<A: Agent>(
 
 /// Waits until something may be in the mailbox, or an order was given. It waits in its task, inside the one message that its
 /// actor got: each further message of ractor's would cost more than the envelope.
-async fn idle<A: Agent>(instance: &Instance<A>) {
+/// True when it had to wait.
+async fn idle<A: Agent>(instance: &Instance<A>) -> bool {
     let wake = instance.mailbox.wake();
     let mut waits = false;
+    let mut has_waited = false;
     poll_fn(|cx| {
         if waits && wake.has_rung() {
             return Poll::Ready(());
@@ -125,12 +129,14 @@ async fn idle<A: Agent>(instance: &Instance<A>) {
         waits = true;
         wake.idle(cx.waker());
         if instance.mailbox.is_empty() && !is_to_end(instance.mailbox.order()) {
+            has_waited = true;
             return Poll::Pending;
         }
         wake.rise();
         Poll::Ready(())
     })
     .await;
+    has_waited
 }
 
 /// Takes envelopes out of the mailbox. An instance of a pool takes one at a time, so that what waits is there for whichever
@@ -424,8 +430,7 @@ async fn side_by_side<A: Agent>(
             }
             let goes_on = crash.is_none() && running.len() < limit && !slice.is_over(instance);
             if goes_on {
-                next = next_shared(instance, batch);
-                slice.turns += u32::from(next.is_some());
+                next = next_shared(instance, batch, slice);
             }
         }
         if running.is_empty() {
@@ -449,7 +454,7 @@ async fn side_by_side<A: Agent>(
             }
         }
         if crash.is_none() && running.len() < limit {
-            next = next_shared(instance, batch);
+            next = next_shared(instance, batch, slice);
         }
     }
 }
@@ -463,6 +468,7 @@ fn blocked(batch: &VecDeque<Delivery>) -> bool {
 fn next_shared<A: Agent>(
     instance: &Instance<A>,
     batch: &mut VecDeque<Delivery>,
+    slice: &mut Slice,
 ) -> Option<Delivery> {
     if is_to_end(instance.mailbox.order()) {
         return None;
@@ -474,6 +480,7 @@ fn next_shared<A: Agent>(
     if blocked(batch) {
         return None;
     }
+    slice.turns += 1;
     batch.pop_front()
 }
 

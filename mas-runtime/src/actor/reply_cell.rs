@@ -168,7 +168,7 @@ impl Young {
         let number = state.waiting.insert((cell, Age::New));
         if !std::mem::replace(&mut state.watched, true) {
             drop(state);
-            tasks.spawn(Arc::clone(self).watch());
+            tasks.spawn(Watch(Some(Arc::clone(self))).run());
         }
         Some(number)
     }
@@ -186,47 +186,40 @@ impl Young {
         drop(forgotten);
     }
 
-    async fn watch(self: Arc<Self>) {
-        let mut watch = Watch(Some(&self));
+    /// Comes by once: those that have grown since it came last are woken. False when none is young.
+    fn look(&self) -> bool {
+        let mut young = false;
         let mut grown = Vec::new();
-        loop {
-            tokio::time::sleep(YOUNG).await;
-            let mut young = false;
-            {
-                let mut state = self.state();
-                for (_, (cell, age)) in &mut state.waiting {
-                    match age {
-                        Age::New => {
-                            *age = Age::Seen;
-                            young = true;
-                        }
-                        Age::Seen => {
-                            *age = Age::Woken;
-                            grown.push(Arc::clone(cell));
-                        }
-                        Age::Woken => {}
-                    }
+        let mut state = self.state();
+        for (_, (cell, age)) in &mut state.waiting {
+            match age {
+                Age::New => {
+                    *age = Age::Seen;
+                    young = true;
                 }
-                if state.waiting.is_empty() {
-                    // What a burst has left: each look would go through all of it.
-                    state.waiting = Slab::new();
+                Age::Seen => {
+                    *age = Age::Woken;
+                    grown.push(Arc::clone(cell));
                 }
-                state.watched = young;
-            }
-            for cell in grown.drain(..) {
-                let waker = match &*cell.state() {
-                    State::Waiting(waker) => waker.clone(),
-                    State::Answered(_) | State::Over => None,
-                };
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
-            }
-            if !young {
-                watch.0 = None;
-                return;
+                Age::Woken => {}
             }
         }
+        if state.waiting.is_empty() {
+            // What a burst has left: each look would go through all of it.
+            state.waiting = Slab::new();
+        }
+        state.watched = young;
+        drop(state);
+        for cell in grown {
+            let waker = match &*cell.state() {
+                State::Waiting(waker) => waker.clone(),
+                State::Answered(_) | State::Over => None,
+            };
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+        young
     }
 
     fn state(&self) -> MutexGuard<'_, Asks> {
@@ -234,12 +227,23 @@ impl Young {
     }
 }
 
-/// Somebody who looks after the asks. Dropped where its task ends early, it leaves that to the next.
-struct Watch<'a>(Option<&'a Young>);
+/// Somebody who looks after the asks. Dropped before none is young, with its task, it leaves that to the next.
+struct Watch(Option<Arc<Young>>);
 
-impl Drop for Watch<'_> {
+impl Watch {
+    async fn run(mut self) {
+        while let Some(young) = &self.0 {
+            tokio::time::sleep(YOUNG).await;
+            if !young.look() {
+                self.0 = None;
+            }
+        }
+    }
+}
+
+impl Drop for Watch {
     fn drop(&mut self) {
-        if let Some(young) = self.0 {
+        if let Some(young) = &self.0 {
             young.state().watched = false;
         }
     }

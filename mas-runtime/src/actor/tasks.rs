@@ -37,7 +37,8 @@ impl Tasks {
     }
 
     /// Does work to its end, whether its caller goes on with the future that this is or not. What need not wait is done here
-    /// and now, which costs no task; the rest is a task. `Err` when it panicked.
+    /// and now, which costs no task; the rest is a task. A panic
+    /// at once is the caller's; one in the task is an `Err`.
     pub(crate) async fn at_once<T>(
         &self,
         work: impl Future<Output = T> + Send + 'static,

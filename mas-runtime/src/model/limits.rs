@@ -36,7 +36,8 @@ pub const BATCH_MAX: usize = 64;
 /// a sender and its target on one thread take turns by the mailbox.
 pub const TURNS_BEFORE_YIELD: u32 = 1024;
 
-/// It lets them run sooner when its handlers have taken this long.
+/// It lets them run sooner when its handlers have taken this long, which is looked at every [`BATCH_MAX`] turns: tokio
+/// advises to run no task for more than a fraction of it without a pause, and a pause costs a microsecond.
 pub const SLICE_MAX: Duration = Duration::from_millis(1);
 
 /// Entries of one agent id's durable inbox. A sender waits, or is refused, beyond it.

@@ -194,34 +194,38 @@ impl Bell {
 
 /// Brings one sender's entries on their way until none is left.
 async fn work(inner: &Arc<Inner>, sender: &AgentId, bell: &Bell) {
+    let clock = &inner.core.clock;
     let mut round = Round::default();
     let mut wait = LOOK_AGAIN_MIN;
+    let mut again_at = clock.now() + wait;
     loop {
-        let moved = match pass(inner, sender, &mut round).await {
-            Ok(moved) => moved,
-            Err(error) => {
-                tracing::warn!(agent = %sender, %error, "the outbox can't be worked on: trying again");
-                round.begin();
-                false
-            }
-        };
+        if let Err(error) = pass(inner, sender, &mut round).await {
+            tracing::warn!(agent = %sender, %error, "the outbox can't be worked on: trying again");
+            round.is_held_up = true;
+        }
         if inner.outboxes.retire(sender) || !inner.is_open() {
             return;
         }
-        wait = if moved || !round.waits_for_spawns_only {
-            LOOK_AGAIN_MIN
-        } else {
-            (wait * 2).min(LOOK_AGAIN_MAX)
-        };
-        let rung = tokio::time::timeout(wait, bell.notify.notified()).await;
-        // New entries stand behind those that were looked at; after a while, or a spawn, all may go on.
-        if rung.is_err() || bell.from_the_start.swap(false, Ordering::AcqRel) {
+        let now = clock.now();
+        if round.is_held_up {
+            again_at = again_at.min(now + LOOK_AGAIN_MIN);
+        }
+        // New entries ring. However often they do, all that stand before them are looked at again in time.
+        let _ = tokio::time::timeout(again_at.since(now), bell.notify.notified()).await;
+        let now = clock.now();
+        if now >= again_at || bell.from_the_start.swap(false, Ordering::AcqRel) {
+            wait = if round.has_moved || round.is_held_up {
+                LOOK_AGAIN_MIN
+            } else {
+                (wait * 2).min(LOOK_AGAIN_MAX)
+            };
+            again_at = now + wait;
             round.begin();
         }
     }
 }
 
-/// How often a worker looks whether what is blocked can go on: what waits for room.
+/// How often a worker looks whether what is held up can go on: what waits for room, or for the engine.
 const LOOK_AGAIN_MIN: Duration = Duration::from_millis(500);
 
 /// What only waits for a spawn, which rings: this is for those that have waited long enough.
@@ -234,8 +238,10 @@ struct Round {
     after: u64,
     /// The targets that had no room, or were not here: what is behind for the same target waits.
     blocked: BTreeSet<AgentId>,
-    /// Whether all that are blocked are not here.
-    waits_for_spawns_only: bool,
+    /// Whether something went on its way.
+    has_moved: bool,
+    /// Whether something waits for anything but a spawn.
+    is_held_up: bool,
     /// What was handed over and is still in the outbox, because it could not be taken out.
     sent: BTreeSet<u64>,
 }
@@ -245,21 +251,21 @@ impl Round {
     fn begin(&mut self) {
         self.after = 0;
         self.blocked.clear();
-        self.waits_for_spawns_only = true;
+        self.has_moved = false;
+        self.is_held_up = false;
     }
 }
 
-/// Why an entry stays where it is.
+/// Why an entry stays where it is, and those behind it for the same target.
 enum Stays {
-    /// Its target is not here: so do those behind it for the same target.
+    /// Its target is not here.
     Missing,
-    /// Its target has no room, or the engine did not take it.
+    /// Its target has no room or is out of reach, or the engine did not take it.
     Blocked,
 }
 
-/// Looks at what stands behind the last entry that was looked at. True when something went on its way.
-async fn pass(inner: &Arc<Inner>, sender: &AgentId, round: &mut Round) -> Result<bool, StoreError> {
-    let mut moved = false;
+/// Looks at what stands behind the last entry that was looked at.
+async fn pass(inner: &Arc<Inner>, sender: &AgentId, round: &mut Round) -> Result<(), StoreError> {
     loop {
         let look = inner.outboxes.look(sender);
         let engine = &inner.core.engine;
@@ -268,48 +274,45 @@ async fn pass(inner: &Arc<Inner>, sender: &AgentId, round: &mut Round) -> Result
             if round.after == 0 {
                 inner.outboxes.found_empty(sender, look);
             }
-            return Ok(moved);
+            return Ok(());
         };
         for entry in page {
-            moved |= bring(inner, sender, &entry, round).await;
+            bring(inner, sender, &entry, round).await;
         }
         round.after = last;
     }
 }
 
-/// Brings one entry on its way, if nothing before it waits for the same target. True when it left.
-async fn bring(
-    inner: &Arc<Inner>,
-    sender: &AgentId,
-    entry: &OutboxEntry,
-    round: &mut Round,
-) -> bool {
+/// Brings one entry on its way, if nothing before it waits for the same target.
+async fn bring(inner: &Arc<Inner>, sender: &AgentId, entry: &OutboxEntry, round: &mut Round) {
     if round.sent.contains(&entry.seq) {
         take_out(inner, sender, entry.seq, &mut round.sent).await;
-        return false;
+        round.is_held_up |= round.sent.contains(&entry.seq);
+        return;
     }
     let envelope = match decode_envelope(&entry.envelope, &*inner.core.clock) {
         Ok(envelope) => envelope,
-        Err(error) => {
-            bury(inner, sender, entry, None, error.to_string()).await;
-            return false;
-        }
+        Err(error) => return bury(inner, sender, entry, None, error.to_string()).await,
     };
     let target = envelope.target.clone();
     if round.blocked.contains(&target) {
-        return false;
+        return;
     }
-    if inner.is_parted(sender, &target) {
-        round.waits_for_spawns_only = false;
-        return false;
-    }
-    match send(inner, sender, entry, envelope, &mut round.sent).await {
-        Ok(()) => return true,
+    let parted = inner.is_parted(sender, &target);
+    let gone = if parted {
+        Err(Stays::Blocked)
+    } else {
+        send(inner, sender, entry, envelope, &mut round.sent).await
+    };
+    match gone {
+        Ok(()) => {
+            round.has_moved = true;
+            return;
+        }
         Err(Stays::Missing) => {}
-        Err(Stays::Blocked) => round.waits_for_spawns_only = false,
+        Err(Stays::Blocked) => round.is_held_up = true,
     }
     round.blocked.insert(target);
-    false
 }
 
 /// Brings one entry on its way.

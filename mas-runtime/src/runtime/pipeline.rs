@@ -335,11 +335,10 @@ impl Inner {
             let own = Arc::clone(&inner);
             let lands = async move {
                 let committed = commit.await;
-                if committed
-                    .as_ref()
-                    .is_err_and(|error| !error.may_be_stored())
-                {
-                    own.unattended.give_room_back(&target);
+                match &committed {
+                    Ok(_) => {}
+                    Err(error) if error.may_be_stored() => own.unattended.forget(&target),
+                    Err(_) => own.unattended.give_room_back(&target),
                 }
                 // It may have been spawned meanwhile.
                 own.missed(&target);
@@ -352,13 +351,14 @@ impl Inner {
 
     /// Takes room for one entry in the inbox of a durable agent that does not run: whether there was any.
     async fn take_unattended_room(&self, target: &AgentId) -> Result<bool, StoreError> {
-        loop {
-            if let Some(room) = self.unattended.take_room(target) {
-                return Ok(room);
-            }
-            let counts = self.core.engine.inbox_counts(target).await?;
-            self.unattended.counted(target, counts.iter().sum());
+        if self.unattended.take_room(target) == Some(true) {
+            return Ok(true);
         }
+        // Not counted so far, or full: then it is counted anew, since dead letters come back and others are removed.
+        let counts = self.core.engine.inbox_counts(target).await?;
+        self.unattended.forget(target);
+        self.unattended.counted(target, counts.iter().sum());
+        Ok(self.unattended.take_room(target) == Some(true))
     }
 
     /// Entries may have come into an inbox that nobody told of.
