@@ -76,7 +76,7 @@ impl Slice {
         if self.turns >= TURNS_BEFORE_YIELD {
             return true;
         }
-        if !(self.turns as usize).is_multiple_of(BATCH_MAX) {
+        if self.turns == 0 || !(self.turns as usize).is_multiple_of(BATCH_MAX) {
             return false;
         }
         let now = instance.host.core().clock.now();
