@@ -48,6 +48,8 @@ const BELOW_TESTKIT: &[&str] = &[
 /// Where tokio may be named: drivers, what drives them, and the tests that run every engine.
 const TOKIO: &[&str] = &[
     "mxp/driver",
+    "store/breaker",
+    "store/embedded",
     "store/memory",
     "store/redis",
     "store/sled",
@@ -63,7 +65,10 @@ const TOKIO: &[&str] = &[
 const WORLD: &[&str] = &[
     "mxp/driver",
     "config",
+    "store/disk/real",
+    "store/embedded",
     "store/redis",
+    "store/seal/key_file",
     "store/sled",
     "actor",
     "runtime",
@@ -81,6 +86,8 @@ const PLACES: &[(&str, &[&str])] = &[
     ("sled", &["store/sled"]),
     ("redis", &["store/redis"]),
     ("snow", &["mxp/handshake"]),
+    ("chacha20poly1305", &["store/seal/sealer"]),
+    ("rustix", &["store/seal/key_file"]),
     ("tonic", &["serve"]),
     ("prost", &["macp/pb", "serve"]),
     ("prometheus_client", &["observe"]),

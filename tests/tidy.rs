@@ -397,7 +397,7 @@ const ERRORS: &[(&str, &str, &str)] = &[
         "StartError",
     ),
     (
-        "mas-runtime/src/store/sled/open.rs",
+        "mas-runtime/src/store/embedded/open.rs",
         "OpenError",
         "OpenError",
     ),

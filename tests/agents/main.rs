@@ -3,6 +3,7 @@
 mod alarms;
 mod calls;
 mod children;
+mod circuit;
 mod cycles;
 mod dedup;
 mod discovery;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::agent::Agent;
 use super::backoff::REDELIVERY;
 use super::delivery::{Asker, Deadline, Delivery};
-use super::event::EventKind;
 use super::hand::{InHand, Taken};
 use super::host::DeadLetter;
 use super::inbox::Window;
@@ -101,7 +100,8 @@ async fn settle_doubts(port: &Port, window: &Arc<Window>, hand: &mut InHand) {
     {
         tracing::warn!(agent = %port.id, %error, "a commit is in doubt: trying again");
         let wait = REDELIVERY.wait(taken.claim.attempts + 3, &window.core().entropy);
-        window.again(*taken.claim, wait);
+        let retry_after = error.retry_after().unwrap_or_default();
+        window.again(*taken.claim, retry_after + wait);
     }
 }
 
@@ -156,14 +156,18 @@ async fn repeat(port: &Port, window: &Arc<Window>, taken: Taken) {
     let mut batch = Batch::default();
     batch.push(ack(&port.id, claim));
     let done = match core.engine.commit(batch).await {
-        Ok(_) | Err(CommitError::Gone { .. }) => window.answer_again(claim.id).await.is_ok(),
-        Err(_) => false,
+        Ok(_) | Err(CommitError::Gone { .. }) => {
+            let answered = window.answer_again(claim.id).await;
+            answered.map_err(|error| error.retry_after())
+        }
+        Err(error) => Err(error.retry_after()),
     };
-    if done {
-        window.settled(claim.seq);
-    } else {
-        let wait = REDELIVERY.wait(1, &core.entropy);
-        window.again(*taken.claim, wait);
+    match done {
+        Ok(()) => window.settled(claim.seq),
+        Err(retry_after) => {
+            let wait = REDELIVERY.wait(1, &core.entropy);
+            window.again(*taken.claim, retry_after.unwrap_or_default() + wait);
+        }
     }
 }
 
@@ -173,19 +177,12 @@ pub(crate) async fn fresh_state<A: Agent>(
     hand: &mut InHand,
     cause: &Cause,
 ) -> bool {
-    let core = instance.host.core();
-    let Err(error) = instance.cell.refresh(&*core.engine).await else {
+    let engine = &instance.host.core().engine;
+    let Err(error) = instance.cell.refresh(&**engine).await else {
         return true;
     };
     let text = format!("the state can't be read: {error}");
-    core.event(EventKind::EngineFailed {
-        reason: text.clone(),
-    });
-    engine_failed(
-        instance,
-        hand,
-        cause,
-        Failure::new(FailureCode::STORE, text),
-    );
+    let failure = Failure::new(FailureCode::STORE, text);
+    engine_failed(instance, hand, cause, failure, error.retry_after());
     false
 }

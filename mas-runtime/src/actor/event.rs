@@ -102,4 +102,14 @@ pub enum EventKind {
         /// What it said.
         reason: String,
     },
+    /// The engine does not answer, or fails again and again: from now on calls of it fail at once.
+    EngineUnavailable {
+        /// What it did last.
+        reason: String,
+    },
+    /// The engine works again, and calls reach it.
+    EngineResumed {
+        /// How long it was unavailable.
+        after: Duration,
+    },
 }

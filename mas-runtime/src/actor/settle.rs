@@ -414,25 +414,30 @@ fn not_committed<A: Agent>(
     error: &CommitError,
 ) {
     let text = format!("what the handler did was not kept: {error}");
-    instance.host.core().event(EventKind::EngineFailed {
-        reason: text.clone(),
-    });
     let failure = Failure::new(FailureCode::STORE, text);
     cut_off(hand, turn, &failure);
-    engine_failed(instance, hand, &turn.cause, failure);
+    engine_failed(instance, hand, &turn.cause, failure, error.retry_after());
 }
 
-/// The engine failed, not the message: a durable one waits and is tried again, without an attempt being counted.
+/// The engine failed, not the message: a durable one waits and is tried again, without an attempt being counted. An engine
+/// that was not even asked has been told of, and says how long it is not worth trying.
 pub(crate) fn engine_failed<A: Agent>(
     instance: &Instance<A>,
     hand: &mut InHand,
     cause: &Cause,
     failure: Failure,
+    retry_after: Option<Duration>,
 ) {
+    let core = instance.host.core();
+    if retry_after.is_none() {
+        core.event(EventKind::EngineFailed {
+            reason: failure.message.clone().into_owned(),
+        });
+    }
     match (hand.window().cloned(), hand.over()) {
         (Some(window), Some(taken)) => {
-            let wait = REDELIVERY.wait(taken.claim.attempts + 3, &instance.host.core().entropy);
-            window.again(*taken.claim, wait);
+            let wait = REDELIVERY.wait(taken.claim.attempts + 3, &core.entropy);
+            window.again(*taken.claim, retry_after.unwrap_or_default() + wait);
         }
         _ => hand.answer(instance, cause, Err(failure)),
     }

@@ -155,7 +155,7 @@ impl From<Error> for Failure {
 }
 
 /// An error's text and those of its sources, joined by colons.
-fn chain(error: &dyn StdError) -> String {
+pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -169,14 +169,43 @@ pub const STORE_READS_MAX: usize = 8;
 /// default time to live.
 pub const OUTBOX_PATIENCE: Duration = Duration::from_secs(300);
 
+/// How long a call of an engine may take, unless the runtime's builder says otherwise. Design: engines.
+pub const ENGINE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Commits in a row that the medium fails before an engine's circuit opens: one may be an accident, and each is told its own
+/// error meanwhile.
+pub const CIRCUIT_FAILURES_MAX: u32 = 5;
+
+/// How long an engine's circuit is open before the engine is tried again, the first time: a disk that was busy is back.
+pub const CIRCUIT_PAUSE_MIN: Duration = Duration::from_secs(1);
+
+/// It doubles with each vain try, up to this: what was repaired is in use again within half a minute.
+pub const CIRCUIT_PAUSE_MAX: Duration = Duration::from_secs(30);
+
 /// How often the embedded engine tries to bring a failed index back, at most.
 pub const STORE_REVIVE_EVERY: Duration = Duration::from_millis(250);
 
 /// How long opening waits for what an earlier engine of this process still holds: its threads end on their own time.
 pub const STORE_HANDOVER_MAX: Duration = Duration::from_secs(5);
 
+/// What the embedded engine gathers before it brings it into its tree, in bytes: enough that a leaf that is written anew is
+/// written for many changes, little enough that replaying it takes a moment.
+pub const STORE_FLUSH_BYTES: usize = 16 * 1024 * 1024;
+
+/// What it gathers at most while a flush is on its way; commits wait then.
+pub const STORE_ACTIVE_BYTES_MAX: usize = 3 * STORE_FLUSH_BYTES;
+
+/// What it leaves to the operating system at most before it syncs, in bytes of the log.
+pub const STORE_UNSYNCED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Memory of the embedded engine's cache, in bytes, unless its options say otherwise.
 pub const STORE_CACHE_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+
+/// Keys of one key file, and of one store: one rotation a month for five years before old lines must go.
+pub const STORE_KEYS_MAX: usize = 64;
+
+/// Bytes of a key file: its first line of 16, and 76 for each of [`STORE_KEYS_MAX`] keys.
+pub const STORE_KEY_FILE_BYTES_MAX: usize = 16 + 76 * STORE_KEYS_MAX;
 
 /// Lists and maps in each other in one payload or state, in levels: as deep as the JSON reader goes.
 pub const NESTING_MAX: usize = 127;

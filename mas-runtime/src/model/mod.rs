@@ -14,7 +14,7 @@
 //! | `failure` | [`Failure`]: a handler's error as the asker sees it |
 //! | `error` | [`Error`](struct@Error): what `?` turns every error into |
 //! | `clock` | [`Clock`], [`Moment`] |
-//! | `entropy` | [`Entropy`]: a seeded stream of random numbers |
+//! | `entropy` | [`Entropy`]: a seeded stream of random numbers; random bytes for keys and nonces |
 //! | `limits` | every bound, with its unit and its reason |
 
 mod clock;
@@ -31,9 +31,11 @@ mod record;
 
 pub use clock::{Clock, Moment, SystemClock};
 pub use codec::{Codec, CodecError};
-pub use entropy::Entropy;
+pub(crate) use entropy::fill_random;
+pub use entropy::{Entropy, EntropyError};
 pub use envelope::{Envelope, Extra, Meta};
 pub use error::{Error, Result};
+pub(crate) use failure::chain;
 pub use failure::{Failure, FailureCode};
 pub use id::{AgentId, IdError, MessageId, MessageType, NodeName, RuntimeId};
 pub use payload::{Payload, PayloadError};

@@ -4,17 +4,20 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::sync::Notify;
 
 use super::{Inner, Runtime};
-use crate::actor::{Core, Host, Intercept, Options, Supervisor, Trace};
-use crate::model::limits::{HEARTBEAT_EVERY, LEASE};
+use crate::actor::{Core, EventKind, Host, Intercept, Options, Supervisor, Trace};
+use crate::model::limits::{ENGINE_DEADLINE, HEARTBEAT_EVERY, LEASE};
 use crate::model::{Clock, Entropy, Failure, RuntimeId, SystemClock};
-use crate::store::{EmbeddedEngine, EmbeddedOptions, Engine, MemoryEngine, OpenError, StoreError};
+use crate::store::{
+    Breaker, CircuitChange, EmbeddedEngine, EmbeddedOptions, Engine, MemoryEngine, OpenError,
+    StoreError,
+};
 
 /// Why a runtime did not start.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +48,7 @@ pub enum StartError {
 pub struct Builder {
     data_dir: Option<PathBuf>,
     engine: Option<Arc<dyn Engine>>,
+    engine_deadline: Duration,
     clock: Option<Arc<dyn Clock>>,
     seed: Option<u64>,
     options: Options,
@@ -58,6 +62,7 @@ impl Default for Builder {
         Self {
             data_dir: None,
             engine: None,
+            engine_deadline: ENGINE_DEADLINE,
             clock: None,
             seed: None,
             options: Options::default(),
@@ -78,6 +83,19 @@ impl Builder {
     /// Keeps everything in an engine of your own.
     pub fn engine(mut self, engine: impl Engine + 'static) -> Self {
         self.engine = Some(Arc::new(engine));
+        self
+    }
+
+    /// How long the engine may take to answer a call; 10 s unless said.
+    ///
+    /// A call that takes longer fails with `TimedOut` ([`StoreError`], [`CommitError`](crate::store::CommitError)), and so does
+    /// a shutdown whose engine does not close in time. The engine's circuit opens then, as it does after 5 commits in a row
+    /// that the disk failed: calls fail at once with `Unavailable`, and
+    /// [`EventKind::EngineUnavailable`] says why. The engine is tried after 1 s, and again after longer and longer, up to 30 s.
+    /// When it answers, calls reach it again, and [`EventKind::EngineResumed`] says so. A message that is in hand meanwhile is
+    /// tried again then: nothing that was accepted is lost.
+    pub fn engine_deadline(mut self, deadline: Duration) -> Self {
+        self.engine_deadline = deadline;
         self
     }
 
@@ -140,13 +158,7 @@ impl Builder {
     /// # Cancel safety
     /// Dropped before it is ready, nothing runs; the engine may have been opened and is closed again.
     pub async fn start(self) -> Result<Runtime, StartError> {
-        if self.heartbeat.is_zero() || self.lease < self.heartbeat {
-            let reason = format!(
-                "a lease of {:?} can't be renewed every {:?}: it must be longer, and the heartbeat more than zero",
-                self.lease, self.heartbeat
-            );
-            return Err(StartError::Setting { reason });
-        }
+        self.check()?;
         let engine = self.open_engine().await?;
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let entropy = self
@@ -157,7 +169,12 @@ impl Builder {
             me: me.clone(),
             id: RuntimeId::new(&entropy),
             started: clock.unix(),
-            core: Core::new(clock, entropy, engine, self.options),
+            core: Core::new(
+                Arc::clone(&clock),
+                entropy,
+                Arc::new(guarded(engine, clock, self.engine_deadline, me.clone())),
+                self.options,
+            ),
             open: AtomicBool::new(true),
             router: DashMap::new(),
             tables: Mutex::new(HashMap::new()),
@@ -185,6 +202,20 @@ impl Builder {
         Ok(Runtime { inner })
     }
 
+    fn check(&self) -> Result<(), StartError> {
+        let reason = if self.heartbeat.is_zero() || self.lease < self.heartbeat {
+            format!(
+                "a lease of {:?} can't be renewed every {:?}: it must be longer, and the heartbeat more than zero",
+                self.lease, self.heartbeat
+            )
+        } else if self.engine_deadline.is_zero() {
+            "no engine answers within 0 s: the deadline must be more than zero".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(StartError::Setting { reason })
+    }
+
     async fn open_engine(&self) -> Result<Arc<dyn Engine>, StartError> {
         match (&self.data_dir, &self.engine) {
             (Some(_), Some(_)) => Err(StartError::TwoEngines),
@@ -202,6 +233,24 @@ impl Builder {
             }
         }
     }
+}
+
+/// The engine behind its deadline and its circuit, whose changes are events.
+fn guarded(
+    engine: Arc<dyn Engine>,
+    clock: Arc<dyn Clock>,
+    deadline: Duration,
+    inner: Weak<Inner>,
+) -> Breaker {
+    Breaker::new(engine, clock, deadline, move |change| {
+        let Some(inner) = inner.upgrade() else { return };
+        inner.core.event(match change {
+            CircuitChange::Opened { reason } => EventKind::EngineUnavailable {
+                reason: reason.to_string(),
+            },
+            CircuitChange::Closed { after } => EventKind::EngineResumed { after },
+        });
+    })
 }
 
 /// Takes up what an earlier process left: who is known, and what waits to leave.

@@ -49,6 +49,15 @@ impl<'i, I: Index + ?Sized> Group<'i, I> {
 
     /// Decides a batch. One that fails leaves no trace in the group.
     pub(crate) fn add(&mut self, batch: &Batch) -> Result<Committed, CommitError> {
+        self.add_with(batch, |_, _| Ok(()))
+    }
+
+    /// Decides a batch, and shows its position and its changes to `keep`. If that fails, so does the batch.
+    pub(crate) fn add_with(
+        &mut self,
+        batch: &Batch,
+        keep: impl FnOnce(u64, &Changes) -> Result<(), CommitError>,
+    ) -> Result<Committed, CommitError> {
         batch.check()?;
         let mut draft = Draft {
             changes: Changes::default(),
@@ -60,17 +69,17 @@ impl<'i, I: Index + ?Sized> Group<'i, I> {
             draft.add(op)?;
         }
         let Draft {
-            changes,
-            counters,
+            mut changes,
+            mut counters,
             seqs,
             ..
         } = draft;
+        counters.position += 1;
+        changes.put(keys::counters(), record::encode_counters(counters));
+        keep(counters.position, &changes)?;
         self.changes.extend(changes);
         self.counters = counters;
-        self.counters.position += 1;
-        let counters = record::encode_counters(self.counters);
-        self.changes.put(keys::counters(), counters);
-        Ok(Committed::new(self.counters.position, seqs))
+        Ok(Committed::new(counters.position, seqs))
     }
 
     /// The changes of all its batches, and the counts after them.

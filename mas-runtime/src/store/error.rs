@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::AgentId;
 
@@ -51,6 +52,22 @@ pub enum StoreError {
         /// Why it failed.
         source: Arc<io::Error>,
     },
+    /// The engine did not answer in time. Trying again may help.
+    #[error("the engine did not {action} within {after:?}")]
+    TimedOut {
+        /// What was tried.
+        action: &'static str,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The engine was not asked: it has failed before, and its circuit is open. Trying again helps once it works.
+    #[error("the engine is unavailable, look again in {retry_after:?}: {reason}")]
+    Unavailable {
+        /// What opened the circuit, or what has kept it open since.
+        reason: Arc<str>,
+        /// How long it is not worth trying, as far as one knows.
+        retry_after: Duration,
+    },
 }
 
 impl StoreError {
@@ -62,17 +79,11 @@ impl StoreError {
         }
     }
 
-    /// Whether there was no room, on the disk or in what this process may use of it.
-    pub(crate) fn is_full(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if lacks_room(source))
-    }
-
-    /// This error as the reason why an engine has stopped for good.
-    pub(crate) fn into_failed(self) -> Self {
+    /// How long it is not worth trying again, when the engine was not even asked.
+    pub(crate) const fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Io { action, source } => Self::failed(format!("it can't {action}: {source}")),
-            Self::Failed { .. } => self,
-            other => Self::failed(other.to_string()),
+            Self::Unavailable { retry_after, .. } => Some(*retry_after),
+            _ => None,
         }
     }
 
@@ -114,8 +125,9 @@ impl fmt::Display for EntryKind {
 /// Why a batch was not committed.
 ///
 /// After [`Conflict`](Self::Conflict), [`Gone`](Self::Gone), [`JournalMoved`](Self::JournalMoved),
-/// [`TooLarge`](Self::TooLarge), [`Misuse`](Self::Misuse) and [`Closed`](Self::Closed) nothing of the batch is stored, now
-/// or later. After the others the engine can't tell: the batch is stored whole or not at all.
+/// [`TooLarge`](Self::TooLarge), [`Misuse`](Self::Misuse), [`Closed`](Self::Closed) and [`Unavailable`](Self::Unavailable)
+/// nothing of the batch is stored, now or later. After the others the engine can't tell: the batch is stored whole or not at
+/// all, after [`TimedOut`](Self::TimedOut) perhaps later.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommitError {
@@ -193,6 +205,22 @@ pub enum CommitError {
         /// What happened.
         reason: Arc<str>,
     },
+    /// The engine did not answer in time. It may store the batch yet.
+    #[error("the engine did not {action} within {after:?}")]
+    TimedOut {
+        /// What was tried.
+        action: &'static str,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The engine was not given the batch: it has failed before, and its circuit is open. Trying again helps once it works.
+    #[error("the engine is unavailable, look again in {retry_after:?}: {reason}")]
+    Unavailable {
+        /// What opened the circuit, or what has kept it open since.
+        reason: Arc<str>,
+        /// How long it is not worth trying, as far as one knows.
+        retry_after: Duration,
+    },
 }
 
 impl CommitError {
@@ -205,13 +233,33 @@ impl CommitError {
     pub const fn may_be_stored(&self) -> bool {
         matches!(
             self,
-            Self::Full { .. } | Self::Io { .. } | Self::Corrupt(_) | Self::Failed { .. }
+            Self::Full { .. }
+                | Self::Io { .. }
+                | Self::Corrupt(_)
+                | Self::Failed { .. }
+                | Self::TimedOut { .. }
         )
     }
 
     /// Whether the same batch may succeed when it is tried again as it is.
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Full { .. } | Self::Io { .. })
+        matches!(
+            self,
+            Self::Full { .. } | Self::Io { .. } | Self::TimedOut { .. } | Self::Unavailable { .. }
+        )
+    }
+
+    /// Whether the medium failed, rather than the batch: what a circuit counts.
+    pub(crate) const fn is_outage(&self) -> bool {
+        matches!(self, Self::Io { .. } | Self::TimedOut { .. })
+    }
+
+    /// How long it is not worth trying again, when the engine was not even asked.
+    pub(crate) const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
     }
 }
 
@@ -225,6 +273,14 @@ impl From<StoreError> for CommitError {
                 Self::Full { action, source }
             }
             StoreError::Io { action, source } => Self::Io { action, source },
+            StoreError::TimedOut { action, after } => Self::TimedOut { action, after },
+            StoreError::Unavailable {
+                reason,
+                retry_after,
+            } => Self::Unavailable {
+                reason,
+                retry_after,
+            },
         }
     }
 }
@@ -245,6 +301,27 @@ mod tests {
         }
         let other = CommitError::io("write", io::ErrorKind::PermissionDenied.into());
         assert!(matches!(other, CommitError::Io { .. }));
+    }
+
+    #[test]
+    fn a_batch_that_timed_out_may_be_stored_and_one_that_was_refused_is_not() {
+        let after = Duration::from_secs(10);
+        let action = "commit a batch";
+        let late = CommitError::from(StoreError::TimedOut { action, after });
+        assert!(late.may_be_stored() && late.is_retryable() && late.is_outage());
+        assert_eq!(
+            late.to_string(),
+            "the engine did not commit a batch within 10s"
+        );
+        let refused = CommitError::from(StoreError::Unavailable {
+            reason: late.to_string().into(),
+            retry_after: Duration::from_secs(1),
+        });
+        assert!(!refused.may_be_stored() && refused.is_retryable() && !refused.is_outage());
+        assert_eq!(
+            refused.to_string(),
+            "the engine is unavailable, look again in 1s: the engine did not commit a batch within 10s"
+        );
     }
 
     #[test]

@@ -20,32 +20,6 @@ pub(crate) trait Index {
     fn scan_keys(&self, range: &KeyRange, visit: &mut KeyVisitor<'_>) -> Result<(), StoreError>;
 }
 
-/// An index that outlives the process, step by step: applied, flushed, synced.
-///
-/// It may lie behind what was committed when something else can bring it up: the
-/// [`Counters`](super::record::Counters), which are among its own entries, say how far it is.
-pub(crate) trait DurableIndex: Index + Send + Sync + 'static {
-    /// Makes all the changes, or none. Readers see them from here on, but they may not outlive the process.
-    ///
-    /// `position` is that of the last batch among them. [`StoreError::Io`] means that it may work again once it was revived.
-    fn apply(&self, changes: &Changes, position: u64) -> Result<(), StoreError>;
-
-    /// Hands everything that was applied to the operating system: a kill of the process no longer loses it.
-    ///
-    /// An error other than a lack of room may mean that the system has dropped what it could not bring to the disk.
-    fn flush(&self) -> Result<(), StoreError>;
-
-    /// Brings everything that was flushed to the disk: a power cut no longer loses it.
-    fn sync(&self) -> Result<(), StoreError>;
-
-    /// Brings the index back after `apply` has failed, or `flush` for lack of room, with what it still has. All of that is
-    /// on disk then.
-    fn revive(&self) -> Result<(), StoreError>;
-
-    /// Lets go of everything. Later calls give [`StoreError::Closed`].
-    fn close(&self) -> Result<(), StoreError>;
-}
-
 /// What [`Index::scan`] shows an entry to.
 pub(crate) type EntryVisitor<'v> =
     dyn FnMut(&[u8], Bytes) -> Result<ControlFlow<()>, StoreError> + 'v;
@@ -105,6 +79,11 @@ impl Changes {
         self.0.range::<Key, _>(range.bounds()).map(|(key, _)| key)
     }
 
+    /// The changes one by one.
+    pub(crate) fn into_changes(self) -> impl Iterator<Item = (Key, Option<Bytes>)> {
+        self.0.into_iter()
+    }
+
     /// Makes the changes to a map.
     pub(crate) fn apply_to(&self, map: &mut BTreeMap<Key, Bytes>) {
         for (key, value) in &self.0 {
@@ -117,9 +96,5 @@ impl Changes {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Option<Bytes>)> {
         self.0.iter()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }

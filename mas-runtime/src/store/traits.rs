@@ -28,6 +28,10 @@ pub type ReadFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// A store that a runtime can run on: every one of its parts. Implemented for whatever has them.
 ///
+/// A runtime puts a deadline and a circuit around its engine: a call that takes too long is dropped, and while the circuit is
+/// open nothing but an empty batch is committed from time to time. That one is answered well when the engine can commit
+/// again, and, as any batch, after all that were given to the engine before it are decided.
+///
 /// Whoever writes an engine runs the conformance suite against it: the module `conformance`, with feature `testkit`.
 pub trait Engine: StateStore + Inbox + Directory + Journal + Secrets + Commit {}
 

@@ -4,6 +4,8 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use crate::model::{AgentId, MessageId, Priority};
 use crate::store::{
     Batch, BoxFuture, Commit, CommitError, Committed, DeadEntry, DedupEntry, Directory,
@@ -23,17 +25,36 @@ pub enum Fault {
     Reads,
     /// Every commit takes this long.
     Slow(Duration),
-    /// Every commit is stored and answered by an error: the engine can't tell.
+    /// Every commit is stored and answered by an error: no room was left to be sure, and the engine can't tell.
     StoredThenError,
+    /// No call is answered before [`FaultyEngine::heal`]: the disk hangs. Then all that came meanwhile are, in their order,
+    /// and commits take effect whether anybody waits for them still or not.
+    Stuck,
 }
 
 /// Any engine, failing when told to. Clones are handles to the same one.
 #[derive(Clone)]
 pub struct FaultyEngine {
     engine: Arc<dyn Engine>,
-    fault: Arc<Mutex<Option<Fault>>>,
+    health: Arc<Mutex<Health>>,
     look: Arc<OnceLock<Look>>,
 }
+
+#[derive(Default)]
+struct Health {
+    fault: Option<Fault>,
+    /// What came while it was stuck.
+    stuck: Vec<Held>,
+}
+
+/// A call of a stuck engine, and who waits for it.
+enum Held {
+    Commit(Batch, oneshot::Sender<CommitFuture>),
+    Read(oneshot::Sender<()>),
+    Close(oneshot::Sender<()>),
+}
+
+type CommitFuture = BoxFuture<'static, Result<Committed, CommitError>>;
 
 /// Sees a batch before it is committed.
 type Look = Box<dyn Fn(&Batch) + Send + Sync>;
@@ -43,7 +64,7 @@ impl FaultyEngine {
     pub fn new(engine: impl Engine + 'static) -> Self {
         Self {
             engine: Arc::new(engine),
-            fault: Arc::default(),
+            health: Arc::default(),
             look: Arc::default(),
         }
     }
@@ -55,16 +76,42 @@ impl FaultyEngine {
 
     /// Suffers from this from now on.
     pub fn suffer(&self, fault: Fault) {
-        *self.fault() = Some(fault);
+        self.health().fault = Some(fault);
     }
 
     /// Works again.
     pub fn heal(&self) {
-        *self.fault() = None;
+        let mut health = self.health();
+        health.fault = None;
+        // Under the lock: what comes now comes behind what was held.
+        for held in health.stuck.drain(..) {
+            // Who has gone does not hear of it. The call counts all the same.
+            match held {
+                Held::Commit(batch, answer) => drop(answer.send(self.engine.commit(batch))),
+                Held::Read(go) => {
+                    let _ = go.send(());
+                }
+                Held::Close(go) => {
+                    drop(self.engine.close());
+                    let _ = go.send(());
+                }
+            }
+        }
     }
 
-    fn fault(&self) -> MutexGuard<'_, Option<Fault>> {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds a call until the engine is healed, if it is stuck.
+    fn hold(&self, held: fn(oneshot::Sender<()>) -> Held) -> Option<oneshot::Receiver<()>> {
+        let mut health = self.health();
+        if health.fault != Some(Fault::Stuck) {
+            return None;
+        }
+        let (go, gone) = oneshot::channel();
+        health.stuck.push(held(go));
+        Some(gone)
     }
 
     /// Reads, unless reads fail.
@@ -72,11 +119,27 @@ impl FaultyEngine {
         &'a self,
         read: impl FnOnce(&'a dyn Engine) -> ReadFuture<'a, T>,
     ) -> ReadFuture<'a, T> {
-        if *self.fault() == Some(Fault::Reads) {
+        if self.health().fault == Some(Fault::Reads) {
             let error = StoreError::io("read: a fault was asked for", io::ErrorKind::Other.into());
             return Box::pin(std::future::ready(Err(error)));
         }
-        read(&*self.engine)
+        let healed = self.hold(Held::Read);
+        let answer = read(&*self.engine);
+        match healed {
+            None => answer,
+            Some(healed) => Box::pin(async move {
+                released(healed).await;
+                answer.await
+            }),
+        }
+    }
+}
+
+/// Waits for what a healed engine gives. One that is dropped while it is stuck never answers.
+async fn released<T>(healed: oneshot::Receiver<T>) -> T {
+    match healed.await {
+        Ok(released) => released,
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -84,7 +147,7 @@ impl std::fmt::Debug for FaultyEngine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FaultyEngine")
             .field("engine", &self.engine.describe())
-            .field("fault", &*self.fault())
+            .field("fault", &self.health().fault)
             .finish()
     }
 }
@@ -98,8 +161,13 @@ impl Commit for FaultyEngine {
         if let Some(look) = self.look.get() {
             look(&batch);
         }
-        let fault = *self.fault();
-        match fault {
+        let mut health = self.health();
+        match health.fault {
+            Some(Fault::Stuck) => {
+                let (answer, answered) = oneshot::channel();
+                health.stuck.push(Held::Commit(batch, answer));
+                Box::pin(async move { released(answered).await.await })
+            }
             None | Some(Fault::Reads) => self.engine.commit(batch),
             Some(Fault::Errors) => failed(io::ErrorKind::Other),
             Some(Fault::DiskFull) => failed(io::ErrorKind::StorageFull),
@@ -107,7 +175,7 @@ impl Commit for FaultyEngine {
                 let stored = self.engine.commit(batch);
                 Box::pin(async move {
                     stored.await?;
-                    failed(io::ErrorKind::Other).await
+                    failed(io::ErrorKind::StorageFull).await
                 })
             }
             Some(Fault::Slow(wait)) => {
@@ -121,7 +189,13 @@ impl Commit for FaultyEngine {
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.engine.close()
+        match self.hold(Held::Close) {
+            None => self.engine.close(),
+            Some(healed) => Box::pin(async move {
+                released(healed).await;
+                self.engine.close().await
+            }),
+        }
     }
 
     fn describe(&self) -> String {
@@ -224,7 +298,7 @@ impl Journal for FaultyEngine {
         after: Option<&str>,
         limit: usize,
     ) -> ReadFuture<'_, Vec<String>> {
-        self.engine.journal_names(prefix, after, limit)
+        self.read(|engine| engine.journal_names(prefix, after, limit))
     }
 }
 

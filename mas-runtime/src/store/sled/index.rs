@@ -1,214 +1,462 @@
-//! The index of the embedded engine: sled's tree, and what happens when it fails.
+//! The index of leaves in sled: a small tree that may be lost, and says so when it is.
 //!
-//! # What makes it durable
-//! sled's `flush` hands its buffers to the system and waits with `sync_file_range`, which does not reach through the disk's
-//! own cache. So [`sync`](DurableIndex::sync) follows with a real `fdatasync` of sled's file, and notes the position.
+//! **Layout**: one entry a leaf, its first key and the [reference](LeafRef) to it; and one for the index itself, all numbers
+//! big-endian.
+//!
+//! | key | value |
+//! |---|---|
+//! | a first key | the reference, 28 bytes |
+//! | `f0` | layout u8 (2), entries u64, sum of their hashes u64, the commit that the index reflects u64 |
+//!
+//! sled checks each piece of its files, but after damage in the middle it may go on without that piece: entries vanish and
+//! nothing says so. The sum says so, at every opening. Nothing here is ever synced: what a power cut takes, the snapshot
+//! and the log bring back.
 
-use std::fs::File;
+use std::fmt;
+use std::fs;
 use std::io;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
+use std::ops::Bound::Excluded;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut};
 
-use super::tip::Tip;
-use super::tree::Tree;
-use crate::store::StoreError;
-use crate::store::index::{Changes, DurableIndex, EntryVisitor, Index, KeyVisitor};
-use crate::store::keys::KeyRange;
+use super::digest::hash;
+use super::files;
+use super::guard::call;
+use crate::store::keys::ENGINE_SPACE;
+use crate::store::tree::refs::{IndexHome, LeafEntry, LeafIndex, LeafRef, RefChanges, RefVisitor};
+use crate::store::{Corrupt, StoreError};
 
-/// What brings the content of a file to disk: [`File::sync_data`], unless a test watches it or lets it fail.
-pub(super) type SyncFile = Arc<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
+/// The key of what the index knows about itself: above all first keys.
+const SELF: [u8; 1] = [ENGINE_SPACE];
+const VERSION: u8 = 2;
 
-/// Where the index is kept, how much memory it may take, and what brings it to disk.
-#[derive(Clone)]
-pub(super) struct Place {
-    /// The folder of sled's files.
-    pub(super) dir: PathBuf,
-    /// The file that notes the last position on disk.
-    pub(super) tip: PathBuf,
-    /// Memory of sled's cache.
-    pub(super) cache_bytes: u64,
-    /// Called for each of sled's files, each time that it must be on disk.
-    pub(super) sync: SyncFile,
+/// What sled keeps of the index in memory, in bytes: entries are few.
+const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Indexes that were set aside and are kept, for who wants to look into them.
+const ASIDES_KEPT: usize = 2;
+
+/// The folder of the index.
+#[derive(Clone, Debug)]
+pub(crate) struct SledHome {
+    dir: PathBuf,
 }
 
-/// The index. The committer is its only writer.
-pub(super) struct SledIndex {
-    place: Place,
-    /// The tree, or why it is gone.
-    tree: RwLock<Result<Tree, StoreError>>,
-    /// The note of the last position on disk.
-    tip: Mutex<Tip>,
-}
-
-impl SledIndex {
-    /// Opens the index and checks all of it.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] when the system refuses; [`Corrupt`](StoreError::Corrupt) or [`Failed`](StoreError::Failed) when
-    /// what is there can't be trusted.
-    pub(super) fn open(place: Place) -> Result<Self, StoreError> {
-        let (tip, noted) = open_tip(&place)?;
-        let tree = Tree::open(&place, noted)?;
-        let index = Self {
-            place,
-            tree: RwLock::new(Ok(tree)),
-            tip: Mutex::new(tip),
-        };
-        // What a killed process left with the system is readable from here on: it must not be lost by a power cut.
-        index.sync()?;
-        Ok(index)
-    }
-
-    /// Reads the tree as it is between two groups.
-    pub(super) fn with<T>(
-        &self,
-        read: impl FnOnce(&Tree) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        // A panic of sled never leaves `call`, and ours do not happen while the tree is half changed.
-        let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
-        match &*tree {
-            Ok(tree) => read(tree),
-            Err(error) => Err(error.clone()),
+impl SledHome {
+    pub(crate) fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
         }
     }
 
-    fn tree(&self) -> RwLockWriteGuard<'_, Result<Tree, StoreError>> {
-        self.tree.write().unwrap_or_else(PoisonError::into_inner)
+    /// The folders that were set aside, the oldest first, and the number of the next.
+    fn asides(&self) -> io::Result<(Vec<PathBuf>, u64)> {
+        let parent = self.dir.parent().unwrap_or(Path::new("."));
+        let prefix = format!(
+            "{}.aside-",
+            self.dir.file_name().unwrap_or_default().to_string_lossy()
+        );
+        let mut found = Vec::new();
+        for entry in fs::read_dir(parent)? {
+            let path = entry?.path();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            let number = name
+                .strip_prefix(&prefix)
+                .and_then(|number| number.parse::<u64>().ok());
+            found.extend(number.map(|number| (number, path)));
+        }
+        found.sort();
+        let next = found.last().map_or(1, |(number, _)| number + 1);
+        Ok((found.into_iter().map(|(_, path)| path).collect(), next))
+    }
+}
+
+impl IndexHome for SledHome {
+    fn open(&self) -> Result<Arc<dyn LeafIndex>, StoreError> {
+        Ok(Arc::new(SledIndex::open(&self.dir)?))
     }
 
-    /// Lets go of a tree that has failed, and says what that means.
+    fn set_aside(&self) -> Result<String, StoreError> {
+        let failed = |e| StoreError::io("set the index aside", e);
+        let (mut asides, next) = self.asides().map_err(failed)?;
+        let mut name = self.dir.clone().into_os_string();
+        name.push(format!(".aside-{next}"));
+        let aside = PathBuf::from(name);
+        match fs::rename(&self.dir, &aside) {
+            Ok(()) => asides.push(aside.clone()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(failed(e)),
+        }
+        let over = asides.len().saturating_sub(ASIDES_KEPT);
+        for old in &asides[..over] {
+            if let Err(error) = fs::remove_dir_all(old) {
+                tracing::warn!(%error, path = %old.display(), "can't remove an index that was set aside");
+            }
+        }
+        Ok(aside.display().to_string())
+    }
+}
+
+/// What the index knows about itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    entries: u64,
+    sum: u64,
+    position: u64,
+}
+
+impl Tally {
+    fn add(&mut self, first: &[u8], leaf: &[u8]) {
+        self.entries = self.entries.wrapping_add(1);
+        self.sum = self.sum.wrapping_add(hash(first, leaf));
+    }
+
+    fn subtract(&mut self, first: &[u8], leaf: &[u8]) {
+        self.entries = self.entries.wrapping_sub(1);
+        self.sum = self.sum.wrapping_sub(hash(first, leaf));
+    }
+
+    fn encode(self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(25);
+        bytes.put_u8(VERSION);
+        bytes.put_u64(self.entries);
+        bytes.put_u64(self.sum);
+        bytes.put_u64(self.position);
+        bytes
+    }
+
+    /// The tally with these bytes; `None` for what [`encode`](Self::encode) did not write.
+    fn decode(mut bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != 25 || bytes.get_u8() != VERSION {
+            return None;
+        }
+        Some(Self {
+            entries: bytes.get_u64(),
+            sum: bytes.get_u64(),
+            position: bytes.get_u64(),
+        })
+    }
+}
+
+/// The index of leaves in sled. The flusher is its only writer.
+struct SledIndex {
+    /// sled, or why it is gone.
+    db: RwLock<Result<sled::Db, StoreError>>,
+    tally: Mutex<Tally>,
+    position: AtomicU64,
+}
+
+impl SledIndex {
+    /// Opens what is in a folder, and checks all of it.
+    fn open(dir: &Path) -> Result<Self, StoreError> {
+        let failed = |e| StoreError::io("open the index", e);
+        files::make_private(dir).map_err(failed)?;
+        files::remove_leftovers(dir).map_err(failed)?;
+        files::wait_for_handover(&dir.join("db")).map_err(failed)?;
+        let db = call("open the index", || {
+            sled::Config::new()
+                .path(dir)
+                .cache_capacity(CACHE_BYTES)
+                // Its own flusher's panics could not be caught.
+                .flush_every_ms(None)
+                .open()
+        })?;
+        match check(&db) {
+            Ok(tally) => Ok(Self {
+                db: RwLock::new(Ok(db)),
+                tally: Mutex::new(tally),
+                position: AtomicU64::new(tally.position),
+            }),
+            Err(error) => {
+                // The check's error says more than that of the end could.
+                let _ = close(db);
+                Err(error)
+            }
+        }
+    }
+
+    fn db(&self) -> Result<sled::Db, StoreError> {
+        self.db
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Turns changes into a batch of sled's, with the tally that goes along.
+    fn plan(
+        &self,
+        db: &sled::Db,
+        changes: &RefChanges,
+        position: u64,
+    ) -> Result<(sled::Batch, Tally), StoreError> {
+        let (mut batch, mut tally) = (sled::Batch::default(), *self.tally());
+        for (first, leaf) in changes {
+            let old = call("read the index", || db.get(first))?;
+            if let Some(old) = &old {
+                tally.subtract(first, old);
+            }
+            match leaf {
+                Some(leaf) => {
+                    let leaf = leaf.encode();
+                    tally.add(first, &leaf);
+                    batch.insert(first.as_slice(), &leaf);
+                }
+                None if old.is_some() => batch.remove(first.as_slice()),
+                None => {}
+            }
+        }
+        tally.position = position;
+        batch.insert(&SELF, tally.encode());
+        Ok((batch, tally))
+    }
+
+    /// Uses sled no more: of what it holds in memory nothing can be said, and its end would write that.
     fn give_up(&self, error: StoreError) -> StoreError {
-        let mut slot = self.tree();
-        let error = match std::mem::replace(&mut *slot, Err(StoreError::Closed)) {
-            Ok(tree) => tree.give_up(error),
-            Err(earlier) => earlier,
-        };
-        *slot = Err(error.clone());
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(db) = std::mem::replace(&mut *db, Err(error.clone())) {
+            let _: &mut sled::Db = Box::leak(Box::new(db));
+        }
         error
     }
 }
 
-fn open_tip(place: &Place) -> Result<(Tip, u64), StoreError> {
-    Tip::open(&place.tip).map_err(|e| StoreError::io("open the note of its last sync", e))
+/// Compares all entries with the tally.
+fn check(db: &sled::Db) -> Result<Tally, StoreError> {
+    let damaged = |reason: String| StoreError::from(Corrupt::new("index", reason));
+    let kept = match call("read the index", || db.get(SELF))? {
+        None => Tally::default(),
+        Some(bytes) => Tally::decode(&bytes)
+            .ok_or_else(|| damaged("what it says about itself is unreadable".to_owned()))?,
+    };
+    let mut found = Tally {
+        position: kept.position,
+        ..Tally::default()
+    };
+    let mut entries = db.iter();
+    while let Some((first, leaf)) = call("read the index", || entries.next().transpose())? {
+        if first != SELF {
+            decode((&first, &leaf))?;
+            found.add(&first, &leaf);
+        }
+    }
+    if found != kept {
+        let (there, written) = (found.entries, kept.entries);
+        return Err(damaged(format!(
+            "{written} entries were written and {there} are there, or some were changed"
+        )));
+    }
+    Ok(kept)
 }
 
-impl Index for SledIndex {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.with(|tree| tree.get(key))
-    }
-
-    fn scan(&self, range: &KeyRange, visit: &mut EntryVisitor<'_>) -> Result<(), StoreError> {
-        self.with(|tree| tree.scan(range, visit))
-    }
-
-    fn scan_keys(&self, range: &KeyRange, visit: &mut KeyVisitor<'_>) -> Result<(), StoreError> {
-        self.with(|tree| tree.scan_keys(range, visit))
-    }
+fn decode((first, leaf): (&[u8], &[u8])) -> Result<LeafEntry, StoreError> {
+    let leaf =
+        LeafRef::decode(leaf).ok_or_else(|| Corrupt::new("index", "an entry is malformed"))?;
+    Ok((first.to_vec(), leaf))
 }
 
-impl DurableIndex for SledIndex {
-    fn apply(&self, changes: &Changes, position: u64) -> Result<(), StoreError> {
-        // All that must be read is read before the first write, so that a damaged page can't stop a group half way.
-        let plan = self.with(|tree| tree.plan(changes, position))?;
-        let applied = match &mut *self.tree() {
-            Ok(tree) => tree.apply(plan),
-            Err(error) => Err(error.clone()),
-        };
-        applied.map_err(|error| self.give_up(error))
+fn close(db: sled::Db) -> Result<(), StoreError> {
+    call("close the index", move || {
+        drop(db);
+        Ok(())
+    })
+}
+
+impl LeafIndex for SledIndex {
+    fn position(&self) -> u64 {
+        self.position.load(Ordering::Acquire)
     }
 
-    fn flush(&self) -> Result<(), StoreError> {
-        self.with(Tree::flush).map_err(|error| match error {
-            // The engine stops, and nothing is written through the tree any more: it still reads well.
-            StoreError::Io { .. } if !error.is_full() => error,
-            error => self.give_up(error),
-        })
+    fn floor(&self, key: &[u8]) -> Result<Option<LeafEntry>, StoreError> {
+        let db = self.db()?;
+        let found = call("read the index", || {
+            db.range(..=key).next_back().transpose()
+        })?;
+        found
+            .map(|(first, leaf)| decode((&first, &leaf)))
+            .transpose()
     }
 
-    fn sync(&self) -> Result<(), StoreError> {
-        let synced = self.with(|tree| tree.sync().map(|()| tree.position()))?;
-        let mut tip = self.tip.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = tip.note(synced) {
-            // Only damage that comes later would show less well.
-            tracing::warn!(%error, "the store can't note the position of its last sync");
+    fn above(&self, key: &[u8]) -> Result<Option<LeafEntry>, StoreError> {
+        if key >= SELF.as_slice() {
+            return Ok(None);
+        }
+        let db = self.db()?;
+        let range = (Excluded(key), Excluded(SELF.as_slice()));
+        let found = call("read the index", || {
+            db.range::<&[u8], _>(range).next().transpose()
+        })?;
+        found
+            .map(|(first, leaf)| decode((&first, &leaf)))
+            .transpose()
+    }
+
+    fn walk(&self, visit: &mut RefVisitor<'_>) -> Result<(), StoreError> {
+        let db = self.db()?;
+        let mut entries = db.range(..SELF.as_slice());
+        while let Some((first, leaf)) = call("read the index", || entries.next().transpose())? {
+            let (first, leaf) = decode((&first, &leaf))?;
+            visit(&first, leaf)?;
         }
         Ok(())
     }
 
-    fn revive(&self) -> Result<(), StoreError> {
-        let mut slot = self.tree();
-        match &*slot {
-            Ok(_) => return Ok(()),
-            Err(StoreError::Io { .. }) => {}
-            Err(error) => return Err(error.clone()),
-        }
-        let (_, noted) = open_tip(&self.place)?;
-        let tree = Tree::open(&self.place, noted)?;
-        let synced = tree.sync();
-        *slot = match synced {
-            Ok(()) => Ok(tree),
-            // Another one would prove nothing, so nobody may ask for it.
-            Err(error) => Err(error.into_failed()),
-        };
-        slot.as_ref().map(drop).map_err(Clone::clone)
+    fn apply(&self, changes: &RefChanges, position: u64) -> Result<(), StoreError> {
+        let db = self.db()?;
+        let applied = self
+            .plan(&db, changes, position)
+            .and_then(|(batch, tally)| {
+                call("write to the index", || db.apply_batch(batch))?;
+                Ok(tally)
+            });
+        drop(db);
+        let tally = applied.map_err(|error| self.give_up(error))?;
+        *self.tally() = tally;
+        self.position.store(position, Ordering::Release);
+        Ok(())
     }
 
     fn close(&self) -> Result<(), StoreError> {
-        match std::mem::replace(&mut *self.tree(), Err(StoreError::Closed)) {
-            Ok(tree) => tree.close(),
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *db, Err(StoreError::Closed)) {
+            Ok(db) => close(db),
             Err(_) => Ok(()),
         }
     }
 }
 
-impl Drop for SledIndex {
-    fn drop(&mut self) {
-        if let Err(error) = self.close() {
-            tracing::error!(%error, "the store's index did not close well");
-        }
+impl fmt::Debug for SledIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SledIndex")
+            .field("tally", &*self.tally())
+            .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
     use super::*;
 
-    #[test]
-    fn a_sync_that_failed_while_reviving_is_not_forgotten() {
-        let dir = tempfile::tempdir().unwrap();
-        let fails = Arc::new(AtomicBool::new(false));
-        let failing = Arc::clone(&fails);
-        let sync = move |_: &File| {
-            let failed = failing.load(Ordering::Relaxed);
-            if failed {
-                Err(io::ErrorKind::Other.into())
-            } else {
-                Ok(())
-            }
-        };
-        let index = SledIndex::open(Place {
-            dir: dir.path().join("index"),
-            tip: dir.path().join("tip"),
-            cache_bytes: 1024 * 1024,
-            sync: Arc::new(sync),
-        });
-        let index = index.unwrap();
-        let gone = Err(StoreError::io("write", io::ErrorKind::StorageFull.into()));
-        let tree = std::mem::replace(&mut *index.tree(), gone);
-        tree.unwrap().close().unwrap();
-        for fails_now in [true, false] {
-            fails.store(fails_now, Ordering::Relaxed);
-            let revived = index.revive();
-            assert!(
-                matches!(revived, Err(StoreError::Failed { .. })),
-                "{revived:?}"
-            );
+    fn leaf(n: u32) -> LeafRef {
+        LeafRef {
+            pack: 1,
+            offset: 2,
+            bytes: 3,
+            crc: n,
+            records: 5,
         }
-        let read = index.get(b"key");
-        assert!(matches!(read, Err(StoreError::Failed { .. })), "{read:?}");
+    }
+
+    fn open(dir: &Path) -> Result<Arc<dyn LeafIndex>, StoreError> {
+        SledHome::new(&dir.join("refs")).open()
+    }
+
+    fn furnished(dir: &Path) -> Arc<dyn LeafIndex> {
+        let index = open(dir).unwrap();
+        let changes: Vec<_> = (1..=9)
+            .map(|n| (vec![0x20, n], Some(leaf(n.into()))))
+            .collect();
+        index.apply(&changes, 7).unwrap();
+        index
+            .apply(&[(vec![0x20, 5], None), (vec![0x20, 6], Some(leaf(60)))], 8)
+            .unwrap();
+        index
+    }
+
+    #[test]
+    fn it_finds_leaves_by_their_keys_again() {
+        let dir = tempfile::tempdir().unwrap();
+        furnished(dir.path()).close().unwrap();
+        let index = open(dir.path()).unwrap();
+        assert_eq!(index.position(), 8);
+        let at = |n| Some((vec![0x20, n], leaf(n.into())));
+        assert_eq!(index.floor(&[0x20]).unwrap(), None);
+        assert_eq!(index.above(&[0x20]).unwrap(), at(1));
+        assert_eq!(index.floor(&[0x20, 5, 1]).unwrap(), at(4));
+        assert_eq!(
+            index.above(&[0x20, 4]).unwrap(),
+            Some((vec![0x20, 6], leaf(60)))
+        );
+        assert_eq!(index.floor(&[0xef]).unwrap(), at(9));
+        assert_eq!(index.above(&[0x20, 9]).unwrap(), None);
+        let mut walked = 0;
+        index
+            .walk(&mut |_, _| {
+                walked += 1;
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(walked, 8);
+    }
+
+    #[test]
+    fn what_is_missing_or_changed_is_found_when_it_is_opened() {
+        for change in [None, Some(leaf(99))] {
+            let dir = tempfile::tempdir().unwrap();
+            furnished(dir.path()).close().unwrap();
+            let db = sled::Config::new()
+                .path(dir.path().join("refs"))
+                .open()
+                .unwrap();
+            let old = match change {
+                None => db.remove([0x20, 3]),
+                Some(leaf) => db.insert([0x20, 3], &leaf.encode()),
+            };
+            assert!(old.unwrap().is_some());
+            drop(db);
+            let error = open(dir.path()).unwrap_err();
+            assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_aside_is_kept_for_a_while() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = SledHome::new(&dir.path().join("refs"));
+        for _ in 0..4 {
+            home.open().unwrap().close().unwrap();
+            home.set_aside().unwrap();
+        }
+        // Nothing there is no fault.
+        home.set_aside().unwrap();
+        let mut names: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["refs.aside-3", "refs.aside-4"]);
+    }
+
+    #[test]
+    fn layout_2_of_the_index_is_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = open(dir.path()).unwrap();
+        index.apply(&[(vec![0x20, 1], Some(leaf(1)))], 258).unwrap();
+        index.close().unwrap();
+        let db = sled::Config::new()
+            .path(dir.path().join("refs"))
+            .open()
+            .unwrap();
+        let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
+        let found: Vec<_> = db
+            .iter()
+            .map(|e| e.unwrap())
+            .map(|(k, v)| (hex(&k), hex(&v)))
+            .collect();
+        assert_eq!(found[0], ("2001".to_owned(), hex(&leaf(1).encode())));
+        assert_eq!(found[1].0, "f0");
+        assert_eq!(found[1].1[..18], *"020000000000000001");
+        assert_eq!(found[1].1[34..], *"0000000000000102");
+        assert_eq!(found.len(), 2);
     }
 }

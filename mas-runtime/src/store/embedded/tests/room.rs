@@ -5,13 +5,15 @@
 
 use std::process::{Command, ExitStatus};
 
+use std::time::Duration;
+
 use super::*;
 
 /// Set for the child: its data directory.
 const CHILD_DIR: &str = "MAS_ROOM_DIR";
 /// What the child may write into one file, in blocks of 512 or 1024 bytes: several commits fit, a hundred do not.
 const BLOCKS: &str = "8192";
-const CHILD: &str = "store::sled::tests::room::helper_that_runs_out_of_room";
+const CHILD: &str = "store::embedded::tests::room::helper_that_runs_out_of_room";
 
 /// A state that takes a good part of the room.
 fn large(n: u64) -> Batch {

@@ -5,6 +5,7 @@
 //! that of the calls, senders wait when there are too many, and what nobody waits for stays bounded.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -154,6 +155,11 @@ impl Queue {
         }
     }
 
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.line().waiting.is_empty()
+    }
+
     /// Whether the queue was closed.
     pub(super) fn is_closed(&self) -> bool {
         self.line().closed
@@ -186,6 +192,15 @@ impl Queue {
         {
             drop(line.waiting.remove(place));
         }
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waiting = self.line().waiting.len();
+        f.debug_struct("Queue")
+            .field("waiting", &waiting)
+            .finish_non_exhaustive()
     }
 }
 
