@@ -20,6 +20,9 @@ mod writing_agents {}
 #[doc = include_str!("src/state-and-delivery.md")]
 mod state_and_delivery {}
 
+#[doc = include_str!("src/store.md")]
+mod store {}
+
 #[doc = include_str!("src/supervision.md")]
 mod supervision {}
 

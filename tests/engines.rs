@@ -6,8 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Barrier;
 
 use mas::prelude::*;
-use mas::store::{Batch, CommitError, EmbeddedEngine, EmbeddedOptions, Engine, MemoryEngine};
-use mas::{AgentId, StartError};
+use mas::store::{
+    Batch, CommitError, EmbeddedEngine, EmbeddedOptions, Engine, KeyFile, MemoryEngine, OpenError,
+};
+use mas::{AgentId, Builder, EventKind, StartError};
 
 fn tokio_runtime() -> tokio::runtime::Runtime {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -110,6 +112,35 @@ fn holder(dir: &Path) -> Child {
 }
 
 #[test]
+fn a_runtime_with_a_key_file_starts_with_it_only() {
+    let parent = tempfile::tempdir().unwrap();
+    let (dir, key) = (parent.path().join("data"), parent.path().join("key"));
+    KeyFile::create(&key).unwrap();
+    let start = |builder: Builder| tokio_runtime().block_on(builder.start());
+    let with_key = || Runtime::builder().data_dir(&dir).key_file(&key);
+    let stopped = tokio_runtime().block_on(async {
+        with_key()
+            .start()
+            .await?
+            .shutdown()
+            .await
+            .map_err(|e| panic!("{e}"))
+    });
+    stopped
+        .map_err(|error: StartError| error.to_string())
+        .unwrap();
+    let error =
+        start(Runtime::builder().data_dir(&dir)).expect_err("a sealed store without its key");
+    assert!(
+        matches!(error, StartError::Open(OpenError::Key { .. })),
+        "{error}"
+    );
+    let error = start(Runtime::builder().key_file(&key)).expect_err("a key and no store");
+    assert!(matches!(error, StartError::NoDataDir), "{error}");
+    assert!(start(with_key()).is_ok());
+}
+
+#[test]
 fn a_second_process_is_told_who_holds_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = holder(dir.path());
@@ -127,4 +158,39 @@ fn a_second_process_is_told_who_holds_the_directory() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(start().is_ok(), "a killed process holds nothing");
+}
+
+#[test]
+fn a_runtime_tells_what_was_mended_in_its_store() {
+    let dir = tempfile::tempdir().unwrap();
+    tokio_runtime().block_on(async {
+        let start = async || {
+            Runtime::builder()
+                .data_dir(dir.path())
+                .start()
+                .await
+                .unwrap()
+        };
+        let runtime = start().await;
+        assert!(runtime.events().try_next().is_none(), "a new store");
+        runtime.shutdown().await.unwrap();
+        // Damaged in the middle, as a bad sector would.
+        let index = dir.path().join("refs").join("db");
+        let mut bytes = std::fs::read(&index).unwrap();
+        bytes.fill(0xa5);
+        std::fs::write(&index, bytes).unwrap();
+        let runtime = start().await;
+        let event = runtime.events().try_next().expect("it tells");
+        let EventKind::StoreRecovered(recovery) = event.kind else {
+            panic!("{event:?}");
+        };
+        let index = recovery.index.expect("the index was made anew");
+        assert!(std::path::Path::new(&index.aside).exists(), "{index:?}");
+        runtime.shutdown().await.unwrap();
+        let runtime = start().await;
+        assert!(
+            runtime.events().try_next().is_none(),
+            "nothing is wrong any more"
+        );
+    });
 }

@@ -401,6 +401,26 @@ const ERRORS: &[(&str, &str, &str)] = &[
         "OpenError",
         "OpenError",
     ),
+    (
+        "mas-runtime/src/store/seal/error.rs",
+        "KeyError",
+        "KeyError",
+    ),
+    (
+        "mas-runtime/src/store/embedded/portable/mod.rs",
+        "ExportError",
+        "ExportError",
+    ),
+    (
+        "mas-runtime/src/store/embedded/portable/mod.rs",
+        "ImportError",
+        "ImportError",
+    ),
+    (
+        "mas-runtime/src/store/embedded/doctor/cut.rs",
+        "CutError",
+        "CutError",
+    ),
 ];
 
 #[test]

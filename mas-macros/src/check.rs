@@ -18,11 +18,18 @@ pub(crate) fn declared(declared: &Declared, faults: &mut Faults) {
     if declared.args.has("state") {
         return;
     }
+    let keeps_nothing = !declared.args.has("durable");
     for (key, span) in &declared.args.keys {
         if matches!(key.as_str(), "validate" | "migrate" | "state_version") {
             faults.at(
                 *span,
                 format!("`{key}` is about the agent's state: add `state = ..`, or leave it out"),
+            );
+        }
+        if key == "durability" && keeps_nothing {
+            faults.at(
+                *span,
+                "`durability` says how what the agent keeps is kept, and it keeps nothing: add `state = ..` or `durable`, or leave it out",
             );
         }
     }

@@ -36,6 +36,7 @@ use proc_macro::TokenStream;
 /// | `metadata` | `{ owner = "search", "build.version" = "7" }` | none |
 /// | `state` | the type that survives a restart: `Serialize + Deserialize + Default + Send + Sync` | `()` |
 /// | `durable` | (no value) a durable inbox and outbox, each message takes effect exactly once | off |
+/// | `durability` | `"durable"`, `"buffered"` (at most 5 ms behind the disk) or `"memory"`: how what it keeps is kept | as the runtime says: `"durable"` |
 /// | `mailbox` | how many envelopes may wait in each lane, 1 to 1048576 | 1024 |
 /// | `overflow` | `"wait"`, `"refuse"`, `"drop_newest"` or `"drop_oldest"`: what a full mailbox does | `"wait"` |
 /// | `concurrency` | how many `&self` handlers may run at once, 1 to 65536 | 64 |

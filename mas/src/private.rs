@@ -2,9 +2,9 @@
 
 pub use futures_core::Stream;
 pub use mas_runtime::actor::{
-    Agent, AgentRef, AgentState, Answer, Call, Context, Declaration, Declare, Document, Expect,
-    Fault, HandlerIndex, HandlerSpec, Message, Overflow, Post, Receive, Reply, Restart, StateOf,
-    Strategy, StreamCall, call, call_empty, lifecycle, lifecycle_unit, owned_stream,
+    Agent, AgentRef, AgentState, Answer, Call, Context, Declaration, Declare, Document, Durability,
+    Expect, Fault, HandlerIndex, HandlerSpec, Message, Overflow, Post, Receive, Reply, Restart,
+    StateOf, Strategy, StreamCall, call, call_empty, lifecycle, lifecycle_unit, owned_stream,
     owned_try_stream, sendable, stream_call, stream_call_empty,
 };
 pub use mas_runtime::model::{Envelope, Failure, Result};

@@ -7,6 +7,7 @@ mod circuit;
 mod cycles;
 mod dedup;
 mod discovery;
+mod durability;
 mod durable;
 mod events;
 mod failures;

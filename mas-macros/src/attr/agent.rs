@@ -18,6 +18,7 @@ const ON_STRUCT: &[&str] = &[
     "metadata",
     "state",
     "durable",
+    "durability",
     "mailbox",
     "overflow",
     "concurrency",
@@ -47,6 +48,11 @@ const OVERFLOW: &[(&str, &str)] = &[
     ("drop_newest", "DropNewest"),
     ("drop_oldest", "DropOldest"),
 ];
+const DURABILITY: &[(&str, &str)] = &[
+    ("durable", "Durable"),
+    ("buffered", "Buffered"),
+    ("memory", "Memory"),
+];
 const RESTART: &[(&str, &str)] = &[
     ("on_failure", "OnFailure"),
     ("always", "Always"),
@@ -71,6 +77,7 @@ pub(crate) struct AgentArgs {
     pub(crate) metadata: Vec<(String, LitStr)>,
     pub(crate) state: Option<Type>,
     pub(crate) durable: bool,
+    pub(crate) durability: Option<&'static str>,
     pub(crate) mailbox: Option<usize>,
     pub(crate) overflow: Option<&'static str>,
     pub(crate) concurrency: Option<usize>,
@@ -200,7 +207,7 @@ impl AgentArgs {
         let name = key.unraw().to_string();
         if name == "durable" {
             self.durable = true;
-            return flag(key, input);
+            return durable(key, input);
         }
         value::equals(key, input, example(&name))?;
         match name.as_str() {
@@ -208,6 +215,7 @@ impl AgentArgs {
             "capabilities" => self.capabilities = capabilities(key, input, faults)?,
             "metadata" => self.metadata = metadata(key, input, faults)?,
             "state" => self.state = Some(value::ty(key, input, example(&name))?),
+            "durability" => self.durability = Some(value::word(key, input, DURABILITY)?),
             "mailbox" => self.mailbox = Some(number(key, input, 1, MAILBOX_MAX)?),
             "overflow" => self.overflow = Some(value::word(key, input, OVERFLOW)?),
             "concurrency" => self.concurrency = Some(number(key, input, 1, CONCURRENCY_MAX)?),
@@ -233,6 +241,7 @@ fn example(key: &str) -> &'static str {
         "capabilities" => "capabilities = [\"nlp\", \"text\"]",
         "metadata" => "metadata = { owner = \"search\" }",
         "state" => "state = Tally",
+        "durability" => "durability = \"buffered\"",
         "mailbox" => "mailbox = 1024",
         "overflow" => "overflow = \"wait\"",
         "concurrency" => "concurrency = 64",
@@ -246,6 +255,20 @@ fn example(key: &str) -> &'static str {
         "validate" => "validate = Tally::check",
         "migrate" => "migrate = Tally::migrate",
         _ => "crate = \"::mas\"",
+    }
+}
+
+/// The flag `durable`. How durably is another key's to say.
+fn durable(key: &Ident, input: ParseStream<'_>) -> Result<()> {
+    let ahead = input.fork();
+    let level = ahead.parse::<Token![=]>().and_then(|_| ahead.parse());
+    let level = level.map(|level: LitStr| level.value());
+    match level {
+        Ok(level) if DURABILITY.iter().any(|(word, _)| *word == level) => Err(Error::new(
+            key.span(),
+            format!("`durable` takes no value: write `durable, durability = \"{level}\"`"),
+        )),
+        _ => flag(key, input),
     }
 }
 
@@ -390,7 +413,7 @@ mod tests {
     fn every_key_is_taken() {
         let (args, faults) = parse(quote! {
             id = "w", capabilities = ["a", "b"], metadata = { owner = "x", "build.version" = "7" }, state = Map<u8, u8>,
-            durable, mailbox = 8, overflow = "drop_oldest", concurrency = 2, restart = "never", strategy = "one_for_all",
+            durable, durability = "memory", mailbox = 8, overflow = "drop_oldest", concurrency = 2, restart = "never", strategy = "one_for_all",
             max_restarts = 0, max_attempts = 1, timeout = "500ms", security = "direct", state_version = 2,
             validate = Tally::check, migrate = "tally::migrate", crate = "::other",
         });
@@ -406,6 +429,7 @@ mod tests {
             (args.overflow, args.restart, args.strategy),
             (Some("DropOldest"), Some("Never"), Some("OneForAll"))
         );
+        assert_eq!(args.durability, Some("Memory"));
         assert_eq!(args.timeout, Some(Duration::from_millis(500)));
         assert!(
             args.durable

@@ -172,6 +172,7 @@ fn settings(declared: &Declared, names: &Names) -> TokenStream {
         }
     }
     for (name, kind, variant) in [
+        ("durability", "Durability", args.durability),
         ("overflow", "Overflow", args.overflow),
         ("restart", "Restart", args.restart),
         ("strategy", "Strategy", args.strategy),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::context::Context;
 use super::message::{Message, Reply};
@@ -271,6 +271,29 @@ impl HandlerTable {
     }
 }
 
+/// How durably what an agent keeps is kept: its state, and, if it is durable, its inbox, outbox, dedup and timers.
+///
+/// | level | whoever waits hears when it is | a killed process loses | a power cut loses |
+/// |---|---|---|---|
+/// | `Durable` | on disk | nothing | nothing |
+/// | `Buffered` | taken | the last 5 ms | the last 5 ms |
+/// | `Memory` | taken | everything | everything |
+///
+/// At each level a message takes effect all or not at all, what is lost is lost from the end, and a restart of the agent
+/// loses nothing. An agent says its own, else the [runtime](crate::runtime::Builder::durability) says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Durability {
+    /// On disk before anybody is told so.
+    #[default]
+    Durable,
+    /// On disk at most [`BUFFERED_BEHIND_MAX`](crate::model::limits::BUFFERED_BEHIND_MAX) after somebody was told so.
+    Buffered,
+    /// Never on disk: it lasts as long as the process.
+    Memory,
+}
+
 /// What senders meet when a mailbox is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -320,6 +343,8 @@ pub struct Declaration {
     pub(crate) metadata: Vec<(&'static str, &'static str)>,
     pub(crate) durable: bool,
     pub(crate) stateful: bool,
+    /// What it says itself. The runtime says it for those that do not.
+    pub(crate) durability: Option<Durability>,
     pub(crate) mailbox: usize,
     pub(crate) overflow: Overflow,
     pub(crate) concurrency: usize,
@@ -341,6 +366,7 @@ impl Declaration {
             metadata: Vec::new(),
             durable: false,
             stateful: false,
+            durability: None,
             mailbox: MAILBOX_DEFAULT,
             overflow: Overflow::default(),
             concurrency: CONCURRENCY_DEFAULT,
@@ -379,6 +405,13 @@ impl Declaration {
     #[must_use]
     pub fn stateful(mut self) -> Self {
         self.stateful = true;
+        self
+    }
+
+    /// How durably its state is kept, and its inbox, outbox and dedup if they are; as the runtime says unless said.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
         self
     }
 
@@ -476,6 +509,7 @@ impl fmt::Debug for Declaration {
             .field("metadata", &self.metadata)
             .field("durable", &self.durable)
             .field("stateful", &self.stateful)
+            .field("durability", &self.durability)
             .field("mailbox", &self.mailbox)
             .field("overflow", &self.overflow)
             .field("concurrency", &self.concurrency)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::{AgentId, MessageId, MessageType, Moment};
+use crate::store::Recovery;
 
 /// Something that happened, and when.
 #[derive(Clone, Debug)]
@@ -107,6 +108,9 @@ pub enum EventKind {
         /// What it did last.
         reason: String,
     },
+    /// The store did not open as it was closed: what was found, and what was done about it. Nothing that was acknowledged is
+    /// lost.
+    StoreRecovered(Recovery),
     /// The engine works again, and calls reach it.
     EngineResumed {
         /// How long it was unavailable.

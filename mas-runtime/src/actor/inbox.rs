@@ -26,7 +26,7 @@ use super::port::Port;
 use super::settle::bury;
 use crate::model::limits::{DEDUP_AGE_MAX, INBOX_ENTRIES_MAX};
 use crate::model::{AgentId, Failure, MessageId, Payload, Priority, decode_envelope};
-use crate::store::{Batch, CommitError, Durability, InboxEntry, Op, StoreError};
+use crate::store::{Batch, CommitError, InboxEntry, Op, StoreError};
 
 /// Entries that one read of the engine brings at most.
 const PAGE: usize = 256;
@@ -436,8 +436,7 @@ impl Window {
 
     /// Marks in the engine that an attempt begins, so that one that ends the process counts, too.
     pub(crate) fn mark(&self, claim: &Claim) {
-        let mut batch = Batch::new().durability(Durability::Relaxed);
-        batch.push(Op::InboxClaim {
+        let batch = Batch::new().with(Op::InboxClaim {
             agent: self.agent.clone(),
             lane: claim.lane,
             seq: claim.seq,

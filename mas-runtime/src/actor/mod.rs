@@ -71,8 +71,8 @@ mod wake;
 use serde::{Deserialize, Serialize};
 
 pub use agent::{
-    Agent, AgentState, Declaration, Declare, HandlerIndex, HandlerSpec, Overflow, Restart, StateOf,
-    Strategy,
+    Agent, AgentState, Declaration, Declare, Durability, HandlerIndex, HandlerSpec, Overflow,
+    Restart, StateOf, Strategy,
 };
 pub use agent_ref::AgentRef;
 pub use ask::{Ask, AskStream, Call, StreamCall};

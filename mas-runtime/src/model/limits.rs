@@ -201,6 +201,18 @@ pub const STORE_UNSYNCED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Memory of the embedded engine's cache, in bytes, unless its options say otherwise.
 pub const STORE_CACHE_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
 
+/// What the embedded engine seals anew in one commit, in bytes: commits that wait behind it wait for about a millisecond.
+pub const STORE_RESEAL_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of the lines of an export after which a check follows: little enough to be held until it is known to be sound.
+pub const EXPORT_BLOCK_BYTES: usize = 1024 * 1024;
+
+/// Bytes of one line of an export: the largest value in base64, and every byte of its texts written as six.
+pub const EXPORT_LINE_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Findings that an examination of a store keeps; the others are counted.
+pub const STORE_FINDINGS_MAX: usize = 1000;
+
 /// Keys of one key file, and of one store: one rotation a month for five years before old lines must go.
 pub const STORE_KEYS_MAX: usize = 64;
 

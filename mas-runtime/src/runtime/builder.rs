@@ -10,13 +10,16 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::sync::Notify;
 
+use super::durability::{Home, LEFT_BEHIND, LeveledEngine, Levels, listed};
 use super::{Inner, Runtime};
-use crate::actor::{Core, EventKind, Host, Intercept, Options, Supervisor, Trace};
+use crate::actor::{
+    Core, Durability, Event, EventKind, Host, Intercept, Options, Supervisor, Trace,
+};
 use crate::model::limits::{ENGINE_DEADLINE, HEARTBEAT_EVERY, LEASE};
 use crate::model::{Clock, Entropy, Failure, RuntimeId, SystemClock};
 use crate::store::{
-    Breaker, CircuitChange, EmbeddedEngine, EmbeddedOptions, Engine, MemoryEngine, OpenError,
-    StoreError,
+    Breaker, CircuitChange, EmbeddedEngine, EmbeddedOptions, Encryption, Engine, MemoryEngine,
+    OpenError, Recovery, StoreError,
 };
 
 /// Why a runtime did not start.
@@ -29,6 +32,11 @@ pub enum StartError {
     /// The engine can't be read.
     #[error("the engine can't be read")]
     Store(#[from] StoreError),
+    /// Options for the store in a data directory were given, but no data directory. Nothing was kept in memory instead.
+    #[error(
+        "`key_file` and `store_options` need `data_dir`: without it there is no store on a disk"
+    )]
+    NoDataDir,
     /// Both a data directory and an engine were given.
     #[error("give either `data_dir` or `engine`, not both")]
     TwoEngines,
@@ -47,8 +55,10 @@ pub enum StartError {
 #[must_use = "nothing runs before `start`"]
 pub struct Builder {
     data_dir: Option<PathBuf>,
+    store_options: Option<EmbeddedOptions>,
     engine: Option<Arc<dyn Engine>>,
     engine_deadline: Duration,
+    durability: Durability,
     clock: Option<Arc<dyn Clock>>,
     seed: Option<u64>,
     options: Options,
@@ -61,8 +71,10 @@ impl Default for Builder {
     fn default() -> Self {
         Self {
             data_dir: None,
+            store_options: None,
             engine: None,
             engine_deadline: ENGINE_DEADLINE,
+            durability: Durability::default(),
             clock: None,
             seed: None,
             options: Options::default(),
@@ -80,9 +92,40 @@ impl Builder {
         self
     }
 
+    /// Seals everything under the data directory with the newest key of this file; [`Encryption::KeyFile`] says more.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # use mas_runtime::runtime::{Runtime, StartError};
+    /// # async fn start() -> Result<Runtime, StartError> {
+    /// // The file was made once, with `KeyFile::create`.
+    /// Runtime::builder().data_dir("./data").key_file("./store.key").start().await
+    /// # }
+    /// ```
+    pub fn key_file(mut self, path: impl Into<PathBuf>) -> Self {
+        let options = self.store_options.unwrap_or_default();
+        self.store_options = Some(options.encryption(Encryption::KeyFile(path.into())));
+        self
+    }
+
+    /// How the store under the data directory is opened. It takes the place of what [`key_file`](Self::key_file) said before.
+    pub fn store_options(mut self, options: EmbeddedOptions) -> Self {
+        self.store_options = Some(options);
+        self
+    }
+
     /// Keeps everything in an engine of your own.
     pub fn engine(mut self, engine: impl Engine + 'static) -> Self {
         self.engine = Some(Arc::new(engine));
+        self
+    }
+
+    /// How durably the things of agents are kept that do not say it themselves; [`Durability::Durable`] unless said.
+    ///
+    /// With [`Durability::Memory`] only what agents of other levels keep reaches the directory or the engine, and the records
+    /// of [`Runtime::failures`]. Without a directory and an engine there is no disk, whatever anybody says.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
         self
     }
 
@@ -159,12 +202,14 @@ impl Builder {
     /// Dropped before it is ready, nothing runs; the engine may have been opened and is closed again.
     pub async fn start(self) -> Result<Runtime, StartError> {
         self.check()?;
-        let engine = self.open_engine().await?;
+        let (engine, recovery) = self.open_engine().await?;
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let entropy = self
             .seed
             .map_or_else(Entropy::unpredictable, Entropy::seeded);
+        let levels = Arc::new(Levels::new(self.durability));
         let supervisor = Supervisor::new().await.map_err(StartError::Supervisor)?;
+        let started = clock.now();
         let inner = Arc::new_cyclic(|me| Inner {
             me: me.clone(),
             id: RuntimeId::new(&entropy),
@@ -172,9 +217,17 @@ impl Builder {
             core: Core::new(
                 Arc::clone(&clock),
                 entropy,
-                Arc::new(guarded(engine, clock, self.engine_deadline, me.clone())),
+                Arc::new(LeveledEngine::new(
+                    Arc::clone(&levels),
+                    guarded(engine, clock, self.engine_deadline, me.clone()),
+                )),
                 self.options,
             ),
+            recovered: recovery.map(|recovery| Event {
+                at: started,
+                kind: EventKind::StoreRecovered(recovery),
+            }),
+            levels,
             open: AtomicBool::new(true),
             router: DashMap::new(),
             tables: Mutex::new(HashMap::new()),
@@ -216,20 +269,25 @@ impl Builder {
         Err(StartError::Setting { reason })
     }
 
-    async fn open_engine(&self) -> Result<Arc<dyn Engine>, StartError> {
+    /// The engine, and what opening it has mended.
+    async fn open_engine(&self) -> Result<(Arc<dyn Engine>, Option<Recovery>), StartError> {
+        if self.data_dir.is_none() && self.store_options.is_some() {
+            return Err(StartError::NoDataDir);
+        }
         match (&self.data_dir, &self.engine) {
             (Some(_), Some(_)) => Err(StartError::TwoEngines),
-            (None, Some(engine)) => Ok(Arc::clone(engine)),
-            (None, None) => Ok(Arc::new(MemoryEngine::new())),
+            (None, Some(engine)) => Ok((Arc::clone(engine), None)),
+            (None, None) => Ok((Arc::new(MemoryEngine::new()), None)),
             (Some(directory), None) => {
                 let directory = directory.clone();
-                let opened = tokio::task::spawn_blocking(move || {
-                    EmbeddedEngine::open(directory, EmbeddedOptions::default())
-                });
-                match opened.await {
-                    Ok(engine) => Ok(Arc::new(engine?)),
-                    Err(error) => Err(StoreError::failed(error.to_string()).into()),
-                }
+                let options = self.store_options.clone().unwrap_or_default();
+                let opened =
+                    tokio::task::spawn_blocking(move || EmbeddedEngine::open(directory, options));
+                let opened = opened.await;
+                let engine = opened.map_err(|error| StoreError::failed(error.to_string()))??;
+                let recovery = engine.recovery();
+                let recovery = recovery.is_worth_telling().then(|| recovery.clone());
+                Ok((Arc::new(engine), recovery))
             }
         }
     }
@@ -261,7 +319,12 @@ async fn recover(inner: &Arc<Inner>) -> Result<(), StoreError> {
         let Some(last) = page.last() else { break };
         after = Some(last.agent.clone());
         for entry in page {
-            inner.registry.keep(entry.agent);
+            let word = listed(&entry.record);
+            inner.levels.say(&entry.agent, word);
+            if inner.levels.home_of(word) == Home::Memory {
+                tracing::warn!(agent = %entry.agent, "{LEFT_BEHIND}");
+            }
+            inner.registry.keep(entry.agent, word);
         }
     }
     inner.outboxes.recover(inner).await
@@ -271,6 +334,7 @@ impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("data_dir", &self.data_dir)
+            .field("durability", &self.durability)
             .field("options", &self.options)
             .finish_non_exhaustive()
     }

@@ -1,6 +1,7 @@
 //! Dead letters: what was given up on, with its reason and history.
 //!
-//! Those of durable agents are in the engine; the others are kept in memory, the newest [`DEAD_LETTERS_MAX`].
+//! Those of durable agents are where these are kept, in the engine or in its memory beside it; the others are kept in memory,
+//! the newest [`DEAD_LETTERS_MAX`].
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -8,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Inner;
+use super::durability::{Home, home_of_letter};
 use crate::actor::{Draft, EventKind, Handle, Host, RequestError, SendError, Sending, ToItsEnd};
 use crate::model::limits::{DEAD_LETTERS_MAX, INBOX_ENTRIES_MAX};
 use crate::model::{
@@ -195,7 +197,8 @@ impl DeadLetters {
         let entry = engine.dead_letter(number).await?;
         let entry = entry.ok_or_else(|| no_letter(number))?;
         let envelope = decode_envelope(&entry.envelope, &*self.inner.core.clock)?;
-        if !self.inner.registry.is_kept(&entry.agent) {
+        let home = self.inner.levels.home(&entry.agent);
+        if !self.inner.registry.is_kept(&entry.agent) || home != home_of_letter(number) {
             self.send_again(envelope).await?;
             return self.remove(number).await;
         }
@@ -312,7 +315,7 @@ impl DeadLetters {
     async fn send_again(&self, envelope: Envelope) -> Result<(), Error> {
         let host: Arc<dyn Host> = Arc::clone(&self.inner) as _;
         let port = self.inner.port(&envelope.target);
-        if port.is_none() {
+        if port.is_none() && !self.inner.registry.is_kept(&envelope.target) {
             let target = envelope.target;
             return Err(SendError::UnknownAgent { target }.into());
         }
@@ -348,7 +351,7 @@ impl DeadLetters {
             at: Duration::from_millis(entry.at_unix_ms),
             attempts: entry.attempts,
             history: entry.history.clone(),
-            durable: true,
+            durable: home_of_letter(entry.seq) == Home::Engine,
         }
     }
 }

@@ -9,13 +9,14 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 
+use super::durability::{LEFT_BEHIND, listing};
 use super::watches::Watches;
 use super::{Inner, registry};
 use crate::actor::{
     AgentStatus, Draft, ENDED, EndReason, Ended, EventKind, Handle, HandlerTable, Host, Launch,
     Port, RequestError, Sending, SpawnError, Supervisor, Turn, furnish, text_of,
 };
-use crate::model::{AgentId, Codec, Error, Failure, FailureCode, Result};
+use crate::model::{AgentId, Error, Failure, FailureCode, Result};
 use crate::store::{Batch, Op, StoreError};
 
 impl Inner {
@@ -73,6 +74,7 @@ impl Inner {
             dashmap::Entry::Occupied(_) => return Err(SpawnError::Duplicate { id }),
             dashmap::Entry::Vacant(vacant) => drop(vacant.insert(Arc::clone(&port))),
         }
+        self.levels.say(&id, port.declaration.durability);
         self.unattended.forget(&id);
         // The end of the runtime looks at the router after it has closed the door: it sees this port, or is seen here.
         if !self.is_open() {
@@ -109,15 +111,17 @@ impl Inner {
 
     /// Enters a durable agent into the directory, so that it is known before it is spawned next time.
     async fn register(&self, port: &Port) -> Result<(), SpawnError> {
-        if !port.declaration.durable || self.registry.is_kept(&port.id) {
+        let word = port.declaration.durability;
+        let before = self.registry.kept_as(&port.id);
+        if !port.declaration.durable || before == Some(word) {
             return Ok(());
         }
-        let record = Codec::MessagePack
-            .encode(&port.declaration.capabilities)
-            .unwrap_or_default();
+        if before.is_some_and(|before| self.levels.home_of(before) != self.levels.home_of(word)) {
+            tracing::warn!(agent = %port.id, "{LEFT_BEHIND}");
+        }
         let batch = Batch::new().with(Op::AgentPut {
             agent: port.id.clone(),
-            record,
+            record: listing(&port.declaration),
             lease_until_unix_ms: 0,
         });
         let committed = self.core.engine.commit(batch).await;
@@ -219,6 +223,7 @@ impl Inner {
         };
         self.core.engine.commit(Batch::new().with(op)).await?;
         self.registry.forget(&id);
+        self.levels.say(&id, None);
         self.unattended.forget(&id);
         if with_data {
             self.outboxes.forget(&id);

@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `builder` | [`Builder`]: where it keeps things, its clock and its bounds |
+//! | `durability` | at which level each agent's things are kept, and so each batch |
 //! | `pipeline` | the life of an envelope, from `tell` to the mailbox or the inbox |
 //! | `repeats` | asks that durable handlers repeat of agents without an inbox |
 //! | `registry` | who exists here and what they can do |
@@ -14,6 +15,7 @@
 //! | `lifecycle` | spawn, stop, remove, watch, heartbeats, shutdown |
 
 mod builder;
+mod durability;
 mod letters;
 mod lifecycle;
 mod outbox;
@@ -35,6 +37,7 @@ use dashmap::DashMap;
 use serde::Serialize;
 use tokio::sync::{broadcast, watch};
 
+use self::durability::Levels;
 use self::letters::Letters;
 use self::outbox::Outboxes;
 use self::registry::Registry;
@@ -74,6 +77,9 @@ pub(crate) struct Inner {
     /// When it started, on the wall clock.
     started: Duration,
     core: Core,
+    /// What opening the store has mended, for those who watch.
+    recovered: Option<Event>,
+    levels: Arc<Levels>,
     open: AtomicBool,
     router: DashMap<AgentId, Arc<Port>>,
     /// One handler table for each agent type: message types become numbers once.
@@ -203,9 +209,12 @@ impl Runtime {
         self.inner.subscribe(&agent, pattern.as_ref())
     }
 
-    /// What happens from now on. A reader that falls behind by more than 4 096 events misses the oldest.
+    /// What happens from now on; first, to every reader, what was mended when the store was opened, if anything
+    /// ([`EventKind::StoreRecovered`](crate::actor::EventKind::StoreRecovered)). A reader that falls behind by more than 4 096
+    /// events misses the oldest.
     pub fn events(&self) -> Events {
         Events {
+            first: self.inner.recovered.clone(),
             receiver: self.inner.core.events(),
         }
     }
@@ -311,6 +320,7 @@ impl Runtime {
 /// What happens in a runtime, as it happens.
 #[derive(Debug)]
 pub struct Events {
+    first: Option<Event>,
     receiver: broadcast::Receiver<Event>,
 }
 
@@ -320,6 +330,9 @@ impl Events {
     /// # Cancel safety
     /// Dropped before it is ready, no event is lost.
     pub async fn next(&mut self) -> Option<Event> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
         loop {
             match self.receiver.recv().await {
                 Ok(event) => return Some(event),
@@ -333,6 +346,9 @@ impl Events {
 
     /// The next event that has happened already.
     pub fn try_next(&mut self) -> Option<Event> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
         loop {
             match self.receiver.try_recv() {
                 Ok(event) => return Some(event),

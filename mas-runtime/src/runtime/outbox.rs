@@ -1,8 +1,9 @@
 //! What durable handlers have sent to targets that had no room, were not here, or keep no inbox.
 //!
 //! Such a message is committed to its sender's outbox. One worker a sender brings its entries on their way, in order for
-//! each target: into an inbox by one batch that also takes the entry out, or into a mailbox. An entry whose target is
-//! unknown waits for it to be spawned, at most [`OUTBOX_PATIENCE`].
+//! each target: into an inbox by one batch that also takes the entry out; or into a mailbox, or an inbox that is kept in
+//! another place than the outbox, and takes it out then. An entry whose target is unknown waits for it to be spawned, at
+//! most [`OUTBOX_PATIENCE`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -344,7 +345,7 @@ async fn send(
         return Ok(());
     }
     let draft = draft_of(inner, envelope);
-    if kept {
+    if kept && inner.share_home(sender, &target) {
         let batch = Batch::new().with(remove);
         return match Arc::clone(inner).append(draft, batch).await {
             Ok(()) | Err(SendError::Commit(CommitError::Gone { .. })) => {
@@ -354,9 +355,13 @@ async fn send(
             Err(error) => lasting(inner, sender, entry, &target, error).await,
         };
     }
-    let handed = match inner.send(&draft.to, draft.letter) {
-        Sending::Done(done) => done,
-        Sending::Wait(wait) => wait.await,
+    let handed = if kept {
+        Arc::clone(inner).append(draft, Batch::new()).await
+    } else {
+        match inner.send(&draft.to, draft.letter) {
+            Sending::Done(done) => done,
+            Sending::Wait(wait) => wait.await,
+        }
     };
     match handed {
         Ok(()) => {

@@ -377,7 +377,9 @@ impl Inner {
         let direct = port.as_ref().and_then(|port| {
             let window = port.window.clone()?;
             let route = route(port, &draft.letter).ok()?;
-            let may = self.outboxes.is_clear(&sender) && !self.is_parted(&sender, &target);
+            let may = self.share_home(&sender, &target)
+                && self.outboxes.is_clear(&sender)
+                && !self.is_parted(&sender, &target);
             (may && window.try_make_room()).then_some((window, route))
         });
         let route = direct
@@ -424,6 +426,11 @@ impl Inner {
         });
         self.outboxes.entered(&sender);
         Planned::Outbox(sender)
+    }
+
+    /// Whether what two agents keep can change in one batch.
+    pub(super) fn share_home(&self, one: &AgentId, other: &AgentId) -> bool {
+        self.levels.home(one) == self.levels.home(other)
     }
 
     /// A message that can't be encoded is a dead letter without its payload.

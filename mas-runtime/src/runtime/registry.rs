@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use crate::actor::{AgentRecord, AgentStatus, Port, Query};
+use crate::actor::{AgentRecord, AgentStatus, Durability, Port, Query};
 use crate::model::{AgentId, Moment};
 
 /// The agents of one runtime, by what they declare.
@@ -17,8 +17,8 @@ pub(super) struct Registry {
 struct Index {
     agents: BTreeMap<AgentId, Arc<Port>>,
     by_capability: BTreeMap<&'static str, BTreeSet<AgentId>>,
-    /// Durable agents that the engine knows, whether they run or not.
-    kept: BTreeSet<AgentId>,
+    /// Durable agents that the engine knows, whether they run or not, and what they say of their durability.
+    kept: BTreeMap<AgentId, Option<Durability>>,
 }
 
 impl Registry {
@@ -29,7 +29,8 @@ impl Registry {
             agents.insert(port.id.clone());
         }
         if port.declaration.durable {
-            index.kept.insert(port.id.clone());
+            let word = port.declaration.durability;
+            index.kept.insert(port.id.clone(), word);
         }
         index.agents.insert(port.id.clone(), Arc::clone(port));
     }
@@ -48,8 +49,8 @@ impl Registry {
     }
 
     /// The engine knows a durable agent of this id.
-    pub(super) fn keep(&self, id: AgentId) {
-        self.write().kept.insert(id);
+    pub(super) fn keep(&self, id: AgentId, word: Option<Durability>) {
+        self.write().kept.insert(id, word);
     }
 
     /// The engine does not know it any more.
@@ -58,7 +59,12 @@ impl Registry {
     }
 
     pub(super) fn is_kept(&self, id: &AgentId) -> bool {
-        self.read().kept.contains(id)
+        self.read().kept.contains_key(id)
+    }
+
+    /// What the engine knows of the durability of an agent, if it knows the agent.
+    pub(super) fn kept_as(&self, id: &AgentId) -> Option<Option<Durability>> {
+        self.read().kept.get(id).copied()
     }
 
     /// All agents that run here, in order of their ids.

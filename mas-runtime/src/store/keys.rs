@@ -82,6 +82,12 @@ impl Space {
         }
     }
 
+    /// The space of a key.
+    pub(crate) fn of(key: &[u8]) -> Option<Self> {
+        let first = key.first()?;
+        Self::ALL.into_iter().find(|space| *space as u8 == *first)
+    }
+
     const ALL: [Self; 12] = [
         Self::Counters,
         Self::State,
@@ -268,6 +274,13 @@ pub(crate) fn decode_seq(key: &[u8]) -> Result<u64, Corrupt> {
     }
 }
 
+/// The lane of an inbox entry, in front of its number.
+pub(crate) fn decode_lane(key: &[u8]) -> Result<Priority, Corrupt> {
+    let lane = key.len().checked_sub(9).and_then(|at| key.get(at));
+    lane.and_then(|lane| Priority::from_lane(*lane))
+        .ok_or_else(|| damaged(key, "it names no lane"))
+}
+
 /// The message id that a key ends with.
 pub(crate) fn decode_id(key: &[u8]) -> Result<MessageId, Corrupt> {
     match key.last_chunk() {
@@ -305,10 +318,7 @@ fn damaged(key: &[u8], reason: &str) -> Corrupt {
 
 /// What a key stands for, for error texts: the space, the name up to its end, the rest in hexadecimal.
 pub(crate) fn describe(key: &[u8]) -> String {
-    let space = Space::ALL
-        .into_iter()
-        .find(|space| key.first() == Some(&(*space as u8)));
-    let (space, rest) = match space {
+    let (space, rest) = match Space::of(key) {
         None => ("unknown entry", key),
         // A secret's name may say more than logs should hold.
         Some(Space::Secret) => return Space::Secret.name().to_owned(),

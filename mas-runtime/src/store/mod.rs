@@ -50,12 +50,18 @@ mod tree;
 
 pub use batch::{Batch, Committed, Durability, Op};
 pub(crate) use breaker::{Breaker, CircuitChange};
-pub use embedded::{EmbeddedEngine, EmbeddedOptions, OpenError, RebuiltIndex, Recovery};
+pub use embedded::{
+    CutError, CutReport, EmbeddedEngine, EmbeddedOptions, Encryption, Examination, ExamineOptions,
+    ExportError, Exported, Finding, ImportError, Imported, OnProgress, OpenError, Place, Progress,
+    RebuiltIndex, Recovery, SealingProgress, Severity, Totals, Verdict, cut_log, examine, export,
+    import, inspect_log,
+};
 pub use entry::{
     DeadEntry, DedupEntry, DirectoryEntry, InboxEntry, JournalEntry, OutboxEntry, SecretBytes,
     StoredState, TimerEntry,
 };
 pub use error::{CommitError, Corrupt, EntryKind, StoreError};
+pub use log::{LogProblem, LogReport, SegmentReport};
 pub use memory::MemoryEngine;
 pub use seal::{FileFault, KeyError, KeyFile, KeyId, Keys, LineFault};
 pub use traits::{

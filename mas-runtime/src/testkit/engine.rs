@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 use crate::model::{AgentId, MessageId, Priority};
 use crate::store::{
     Batch, BoxFuture, Commit, CommitError, Committed, DeadEntry, DedupEntry, Directory,
-    DirectoryEntry, Engine, Inbox, InboxEntry, Journal, JournalEntry, OutboxEntry, ReadFuture,
-    SecretBytes, Secrets, StateStore, StoreError, StoredState, TimerEntry,
+    DirectoryEntry, Durability, Engine, Inbox, InboxEntry, Journal, JournalEntry, OutboxEntry,
+    ReadFuture, SecretBytes, Secrets, StateStore, StoreError, StoredState, TimerEntry,
 };
 
 /// What an engine suffers from.
@@ -27,6 +27,8 @@ pub enum Fault {
     Slow(Duration),
     /// Every commit is stored and answered by an error: no room was left to be sure, and the engine can't tell.
     StoredThenError,
+    /// No durable commit is answered before [`FaultyEngine::heal`]: the disk takes all, and its sync hangs.
+    StuckSync,
     /// No call is answered before [`FaultyEngine::heal`]: the disk hangs. Then all that came meanwhile are, in their order,
     /// and commits take effect whether anybody waits for them still or not.
     Stuck,
@@ -50,6 +52,7 @@ struct Health {
 /// A call of a stuck engine, and who waits for it.
 enum Held {
     Commit(Batch, oneshot::Sender<CommitFuture>),
+    Sync(oneshot::Sender<()>),
     Read(oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
 }
@@ -88,7 +91,7 @@ impl FaultyEngine {
             // Who has gone does not hear of it. The call counts all the same.
             match held {
                 Held::Commit(batch, answer) => drop(answer.send(self.engine.commit(batch))),
-                Held::Read(go) => {
+                Held::Read(go) | Held::Sync(go) => {
                     let _ = go.send(());
                 }
                 Held::Close(go) => {
@@ -168,7 +171,16 @@ impl Commit for FaultyEngine {
                 health.stuck.push(Held::Commit(batch, answer));
                 Box::pin(async move { released(answered).await.await })
             }
-            None | Some(Fault::Reads) => self.engine.commit(batch),
+            Some(Fault::StuckSync) if batch.level() == Durability::Durable => {
+                let (go, synced) = oneshot::channel();
+                health.stuck.push(Held::Sync(go));
+                let commit = self.engine.commit(batch);
+                Box::pin(async move {
+                    released(synced).await;
+                    commit.await
+                })
+            }
+            None | Some(Fault::Reads | Fault::StuckSync) => self.engine.commit(batch),
             Some(Fault::Errors) => failed(io::ErrorKind::Other),
             Some(Fault::DiskFull) => failed(io::ErrorKind::StorageFull),
             Some(Fault::StoredThenError) => {

@@ -7,11 +7,13 @@
 //! | file | holds |
 //! |---|---|
 //! | `real` | [`RealDisk`]: the file system |
+//! | `still` | [`StillDisk`]: takes changes and forgets them |
 //! | `sim` | [`SimDisk`](sim::SimDisk): a disk in memory that crashes, for tests and feature `testkit` |
 
 mod real;
 #[cfg(test)]
 pub(crate) mod sim;
+mod still;
 
 use std::fmt;
 use std::io;
@@ -19,6 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) use real::RealDisk;
+pub(crate) use still::StillDisk;
 
 /// Where files live. All calls may block.
 ///

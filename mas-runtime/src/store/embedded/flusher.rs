@@ -7,14 +7,16 @@ use std::sync::Arc;
 use super::flushing::Flushing;
 use super::records::Records;
 use crate::model::limits::STORE_REVIVE_EVERY;
-use crate::store::StoreError;
 use crate::store::disk::Disk;
 use crate::store::keys::Key;
 use crate::store::log::SpareMaker;
-use crate::store::tree::flush::Flusher as TreeFlusher;
+use crate::store::tree::RecordChanges;
+use crate::store::tree::flush::{Flushed, Flusher as TreeFlusher};
+use crate::store::tree::frozen::SnapshotIndex;
 use crate::store::tree::pack::StoreId;
 use crate::store::tree::refs::{IndexHome, LeafIndex, LeafRef};
 use crate::store::tree::snapshot;
+use crate::store::{Corrupt, StoreError};
 
 /// What the log may take beyond a quarter of the records before a snapshot lets old segments go, in bytes.
 const LOG_BYTES_ALLOWED: u64 = 48 * 1024 * 1024;
@@ -100,11 +102,21 @@ impl Flusher {
     pub(super) fn turn(&mut self) -> Result<(), StoreError> {
         let turned = self.try_turn();
         self.parts.flushing.tell(turned.as_ref().map(drop));
+        self.answer_waiting(&turned);
         turned
     }
 
     fn try_turn(&mut self) -> Result<(), StoreError> {
         self.flush()?;
+        if self.parts.flushing.is_renewal_asked() {
+            let renewed = self.renew_packs();
+            self.parts.flushing.tell_renewed(renewed.clone());
+            match renewed {
+                // A leaf that is damaged stands in nobody else's way.
+                Ok(()) | Err(StoreError::Corrupt(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
         if self.is_snapshot_due() {
             self.snapshot()?;
         }
@@ -124,13 +136,57 @@ impl Flusher {
         let flushed = self
             .tree
             .write(self.parts.records.tree(), &frozen.changes)?;
-        let changes: Vec<_> = flushed
-            .changes()
-            .map(|(first, leaf)| (first.clone(), *leaf))
-            .collect();
+        let changes = ref_changes(&flushed);
         let put = self.parts.records.put_into_force(|tree| {
             let put = self.tree.put_into_force(tree, flushed, frozen.position);
             // Others must not read an index of which nothing can be said.
+            put.inspect_err(|_| self.is_index_broken = true)
+        });
+        put?;
+        self.since_snapshot.extend(changes);
+        Ok(())
+    }
+
+    /// Writes every leaf anew that shares its pack with bytes that nobody needs, and takes a snapshot, with which those packs
+    /// and the log before it go: what no value says any more is in no file then.
+    ///
+    /// # Errors
+    /// As those of [`turn`](Self::turn). [`StoreError::Closed`] when all has ended before.
+    pub(super) fn renew_packs(&mut self) -> Result<(), StoreError> {
+        self.flush()?;
+        let records = Arc::clone(&self.parts.records);
+        self.tree.begin_renewal(records.tree())?;
+        let emptied = self.empty_renewed(&records);
+        self.tree.end_renewal();
+        emptied?;
+        self.snapshot()
+    }
+
+    fn empty_renewed(&mut self, records: &Records) -> Result<(), StoreError> {
+        while !self.tree.is_renewed(records.tree()) {
+            if self.parts.flushing.is_ended() {
+                return Err(StoreError::Closed);
+            }
+            // Commits go on meanwhile, and wait for room.
+            self.flush()?;
+            self.parts.flushing.tell(Ok(()));
+            self.move_leaves()?;
+            if self.since_snapshot.len() > REF_CHANGES_MAX {
+                self.snapshot()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves leaves out of packs that are to go.
+    fn move_leaves(&mut self) -> Result<(), StoreError> {
+        self.mend_index()?;
+        let records = &self.parts.records;
+        let flushed = self.tree.write(records.tree(), &RecordChanges::new())?;
+        let changes = ref_changes(&flushed);
+        let put = records.alone(|tree| {
+            let position = tree.index().position();
+            let put = self.tree.put_into_force(tree, flushed, position);
             put.inspect_err(|_| self.is_index_broken = true)
         });
         put?;
@@ -166,7 +222,8 @@ impl Flusher {
         Ok(())
     }
 
-    fn is_snapshot_due(&self) -> bool {
+    /// Whether the log or packs have grown so much that it is time for a snapshot.
+    pub(super) fn is_snapshot_due(&self) -> bool {
         let used = self.parts.records.tree().packs().used();
         let live: u64 = used.values().map(|used| used.live).sum();
         let empty: u64 = used
@@ -184,27 +241,53 @@ impl Flusher {
         let tree = self.parts.records.tree();
         let index = tree.index();
         let position = index.position();
-        if position == self.snapshot_position {
-            return Ok(());
-        }
         let empty = self.tree.empty(tree);
-        snapshot::write(
-            &*self.parts.disk,
-            &self.parts.snapshot,
-            self.parts.store,
-            &*index,
-        )?;
-        self.snapshot_position = position;
-        self.since_snapshot.clear();
-        self.parts.flushing.release(position);
+        if position != self.snapshot_position || !self.since_snapshot.is_empty() {
+            snapshot::write(
+                &*self.parts.disk,
+                &self.parts.snapshot,
+                self.parts.store,
+                &*index,
+            )?;
+            self.snapshot_position = position;
+            self.since_snapshot.clear();
+            self.parts.flushing.release(position);
+        }
         tree.packs().remove(&empty)
+    }
+
+    /// Gives views to those who wait for one, or says why there is none.
+    fn answer_waiting(&mut self, worked: &Result<(), StoreError>) {
+        for waiting in self.parts.flushing.take_waiting() {
+            let view = worked.clone().and_then(|()| self.view());
+            // Who does not wait any more does not want it.
+            let _ = waiting.send(view);
+        }
+    }
+
+    /// All that is stored, as it is now, to be read while this goes on.
+    pub(super) fn view(&mut self) -> Result<Records, StoreError> {
+        self.snapshot()?;
+        let Parts { disk, records, .. } = &self.parts;
+        let index = SnapshotIndex::open(&**disk, &self.parts.snapshot, self.parts.store)?;
+        let index = index.ok_or_else(|| Corrupt::new("snapshot", "it is not there"))?;
+        Ok(records.frozen_at(Arc::new(index)))
     }
 
     /// Flushes what is left and takes a snapshot of all.
     fn finish(&mut self) -> Result<(), StoreError> {
-        self.flush()?;
-        self.snapshot()
+        let finished = self.flush().and_then(|()| self.snapshot());
+        self.answer_waiting(&finished);
+        finished
     }
+}
+
+/// What a flush changes in the index.
+fn ref_changes(flushed: &Flushed) -> Vec<(Key, Option<LeafRef>)> {
+    let changes = flushed.changes();
+    changes
+        .map(|(first, leaf)| (first.clone(), *leaf))
+        .collect()
 }
 
 /// Fills an empty index from a snapshot, whose commit it reflects then. Gives that: `None` when there is no snapshot.

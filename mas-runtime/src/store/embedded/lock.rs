@@ -15,6 +15,18 @@ const NOTE_BYTES_MAX: u64 = 1024;
 pub(super) struct Lock(File);
 
 impl Lock {
+    /// Takes the lock and changes nothing, not even the text; `None` where no engine has ever run.
+    pub(super) fn take_unseen(dir: &Path) -> Result<Option<LookLock>, OpenError> {
+        let path = dir.join("lock");
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(OpenError::io("open", &path)(e)),
+        };
+        lock(dir, &path, &file)?;
+        Ok(Some(LookLock(file)))
+    }
+
     pub(super) fn take(dir: &Path) -> Result<Self, OpenError> {
         let path = dir.join("lock");
         let mut file = File::options()
@@ -24,18 +36,7 @@ impl Lock {
             .write(true)
             .open(&path)
             .map_err(OpenError::io("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                let holder = read_note(&file).unwrap_or_default().trim().to_owned();
-                let unknown = "another process, which has not said which".to_owned();
-                return Err(OpenError::Locked {
-                    dir: dir.to_owned(),
-                    holder: if holder.is_empty() { unknown } else { holder },
-                });
-            }
-            Err(fs::TryLockError::Error(e)) => return Err(OpenError::io("lock", &path)(e)),
-        }
+        lock(dir, &path, &file)?;
         let mut note = || {
             file.set_len(0)?;
             file.rewind()?;
@@ -53,6 +54,25 @@ impl Drop for Lock {
     fn drop(&mut self) {
         // The text is for people only: a stale one misleads nobody while the lock is free.
         let _ = self.0.set_len(0);
+    }
+}
+
+/// The lock of a data directory that is only looked at.
+#[derive(Debug)]
+pub(super) struct LookLock(#[expect(dead_code, reason = "it is held")] File);
+
+fn lock(dir: &Path, path: &Path, file: &File) -> Result<(), OpenError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(fs::TryLockError::WouldBlock) => {
+            let holder = read_note(file).unwrap_or_default().trim().to_owned();
+            let unknown = "another process, which has not said which".to_owned();
+            Err(OpenError::Locked {
+                dir: dir.to_owned(),
+                holder: if holder.is_empty() { unknown } else { holder },
+            })
+        }
+        Err(fs::TryLockError::Error(e)) => Err(OpenError::io("lock", path)(e)),
     }
 }
 

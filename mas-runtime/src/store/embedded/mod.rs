@@ -15,24 +15,33 @@
 //! | `flushing` | what these two tell each other |
 //! | `open` | the data directory: format, layout, errors |
 //! | `lock` | its lock |
+//! | `protection` | whether values are sealed, and with which keys |
+//! | `sealing` | the thread that seals anew what is stored |
 //! | `recovery` | from what is on the disk to an engine that runs |
+//! | `portable` | export and import |
+//! | `doctor` | examining a store that nobody has open; looking at its log and cutting it |
 
 mod body;
 mod committer;
+mod doctor;
 mod flusher;
 mod flushing;
 mod lock;
 mod open;
+mod portable;
+mod protection;
 mod queue;
 mod records;
 mod recovery;
+mod sealing;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::future::ready;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use tokio::runtime::Handle;
@@ -44,20 +53,33 @@ use flushing::Flushing;
 use lock::Lock;
 use open::Layout;
 use queue::Queue;
-use records::Records;
+use records::{Records, View};
 use recovery::{Opened, Plan};
+use sealing::{Resealer, ThreadHands};
 
 use super::disk::RealDisk;
 use super::log::LogOptions;
 use super::read::{self, impl_reads};
 use super::sled::SledHome;
 use super::traits::{BoxFuture, Commit, ReadFuture};
+use super::tree::is_too_far;
 use super::{Batch, CommitError, Committed, StoreError};
-use crate::model::limits::{STORE_CACHE_BYTES_DEFAULT, STORE_READS_MAX};
+use crate::model::limits::{
+    ENGINE_DEADLINE, STORE_CACHE_BYTES_DEFAULT, STORE_FLUSH_BYTES, STORE_READS_MAX,
+};
 use crate::model::{AgentId, Entropy, MessageId, SystemClock};
 
+pub use doctor::{
+    CutError, CutReport, Examination, ExamineOptions, Finding, Place, Severity, Totals, Verdict,
+    cut_log, examine, inspect_log,
+};
 pub use open::OpenError;
+pub use portable::{
+    ExportError, Exported, ImportError, Imported, OnProgress, Progress, export, import,
+};
+pub use protection::Encryption;
 pub use recovery::{RebuiltIndex, Recovery};
+pub use sealing::SealingProgress;
 
 /// Where a pack is full, in bytes.
 const PACK_BYTES: u64 = 64 * 1024 * 1024;
@@ -68,6 +90,8 @@ const PACK_BYTES: u64 = 64 * 1024 * 1024;
 pub struct EmbeddedOptions {
     /// Memory of the cache, in bytes; at least 1 MiB is taken.
     pub cache_bytes: u64,
+    /// Whether values are sealed on the disk.
+    pub encryption: Encryption,
 }
 
 impl EmbeddedOptions {
@@ -76,14 +100,48 @@ impl EmbeddedOptions {
         self.cache_bytes = bytes;
         self
     }
+
+    /// The same options with values sealed or plain.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use mas_runtime::store::{EmbeddedEngine, EmbeddedOptions, Encryption, KeyFile};
+    ///
+    /// KeyFile::create("store.key")?; // once
+    /// let encryption = Encryption::KeyFile("store.key".into());
+    /// let engine = EmbeddedEngine::open("data", EmbeddedOptions::default().encryption(encryption))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn encryption(mut self, encryption: Encryption) -> Self {
+        self.encryption = encryption;
+        self
+    }
 }
 
 impl Default for EmbeddedOptions {
     fn default() -> Self {
         Self {
             cache_bytes: STORE_CACHE_BYTES_DEFAULT,
+            encryption: Encryption::Off,
         }
     }
+}
+
+/// How a store in a directory of this machine is kept.
+fn plan(dir: &Path, options: EmbeddedOptions) -> Result<Plan, OpenError> {
+    const CACHE_BYTES_MIN: u64 = 1024 * 1024;
+    let layout = Layout::of(dir);
+    let wanted = options.encryption.wanted();
+    Ok(Plan {
+        wanted: wanted.map_err(OpenError::key(dir))?,
+        disk: Arc::new(RealDisk),
+        home: Arc::new(SledHome::new(&layout.refs)),
+        layout,
+        cache_bytes: options.cache_bytes.max(CACHE_BYTES_MIN),
+        log: LogOptions::default(),
+        pack_bytes: PACK_BYTES,
+        flush_bytes: STORE_FLUSH_BYTES,
+    })
 }
 
 /// The engine that keeps everything in one directory of this machine.
@@ -91,15 +149,20 @@ impl Default for EmbeddedOptions {
 /// A commit that is answered as durable is on disk: `fdatasync` came back after its last byte. One directory serves one
 /// engine at a time, in all processes.
 ///
-/// Dropping the engine closes it as [`close`](Commit::close) does, and waits for the disk meanwhile.
+/// Dropping the engine closes it as [`close`](Commit::close) does, and waits for the disk meanwhile: for at most
+/// [`ENGINE_DEADLINE`].
 pub struct EmbeddedEngine {
     dir: PathBuf,
     records: Arc<Records>,
     queue: Arc<Queue>,
+    flushing: Arc<Flushing>,
     reads: Arc<Semaphore>,
     recovery: Recovery,
+    sealing: Arc<Mutex<SealingProgress>>,
     /// How the committer ended; `None` while it runs.
     ended: watch::Receiver<Option<Result<(), StoreError>>>,
+    /// Hangs up when the committer's thread ends.
+    over: Mutex<mpsc::Receiver<()>>,
     committer: Option<JoinHandle<()>>,
 }
 
@@ -109,18 +172,10 @@ impl EmbeddedEngine {
     ///
     /// # Errors
     /// [`OpenError::Locked`] when an engine runs on it, [`OpenError::NewerFormat`] when a later version wrote it,
-    /// [`OpenError::Damaged`] when what is stored is not what was written, [`OpenError::Io`] when the system refuses.
+    /// [`OpenError::Damaged`] when what is stored is not what was written, [`OpenError::Key`] when the store is sealed and its
+    /// key does not come, or is plain and one comes, [`OpenError::Io`] when the system refuses.
     pub fn open(dir: impl AsRef<Path>, options: EmbeddedOptions) -> Result<Self, OpenError> {
-        const CACHE_BYTES_MIN: u64 = 1024 * 1024;
-        let layout = Layout::of(dir.as_ref());
-        Self::open_with(&Plan {
-            disk: Arc::new(RealDisk),
-            home: Arc::new(SledHome::new(&layout.refs)),
-            layout,
-            cache_bytes: options.cache_bytes.max(CACHE_BYTES_MIN),
-            log: LogOptions::default(),
-            pack_bytes: PACK_BYTES,
-        })
+        Self::open_with(&plan(dir.as_ref(), options)?)
     }
 
     fn open_with(plan: &Plan) -> Result<Self, OpenError> {
@@ -140,7 +195,14 @@ impl EmbeddedEngine {
             flusher,
             flushing,
             recovery,
+            resealer,
+            sealing,
         } = opened;
+        let hands = ThreadHands {
+            queue: Arc::clone(&queue),
+            flushing: Arc::clone(&flushing),
+            records: Arc::clone(&records),
+        };
         let parts = committer::Parts {
             records: Arc::clone(&records),
             log,
@@ -150,14 +212,17 @@ impl EmbeddedEngine {
         };
         let committer = Committer::new(parts).map_err(|error| OpenError::of_store(dir, error))?;
         let (tell, ended) = watch::channel(None);
+        let (is_over, over) = mpsc::sync_channel::<()>(0);
         let threads = Threads {
             committer,
             flusher,
-            flushing,
+            resealer: resealer.map(|resealer| (resealer, hands)),
+            flushing: Arc::clone(&flushing),
             records: Arc::clone(&records),
         };
         let thread = thread::Builder::new().name("mas-committer".to_owned());
         let spawned = thread.spawn(move || {
+            let _over = is_over;
             let result = threads.run();
             // Whoever hears of the end may open the directory again.
             drop(lock);
@@ -168,9 +233,12 @@ impl EmbeddedEngine {
             dir: dir.clone(),
             records,
             queue,
+            flushing,
             reads: Arc::new(Semaphore::new(STORE_READS_MAX)),
             recovery,
+            sealing,
             ended,
+            over: Mutex::new(over),
             committer: Some(committer),
         })
     }
@@ -180,24 +248,33 @@ impl EmbeddedEngine {
         &self.recovery
     }
 
-    /// Runs a read where it may block: on a thread of tokio's for that, or here where there is no tokio.
+    /// How far the values are sealed: of interest while a plain store is being sealed, or after its key file got a new key.
+    pub fn sealing(&self) -> SealingProgress {
+        *self.sealing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a read: here as far as memory goes, and where it may block when that is not enough, on a thread of tokio's.
     fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Records) -> Result<T, StoreError> + Send + 'static,
+        read: impl Fn(&View<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> ReadFuture<'_, T> {
         if self.queue.is_closed() {
             return Box::pin(ready(Err(StoreError::Closed)));
         }
         let (records, reads) = (Arc::clone(&self.records), Arc::clone(&self.reads));
         Box::pin(async move {
+            match read(&records.glance()) {
+                Err(error) if is_too_far(&error) => {}
+                answer => return answer,
+            }
             let Ok(runtime) = Handle::try_current() else {
-                return read(&records);
+                return read(&records.view());
             };
             let permit = reads.acquire_owned().await;
             let read = runtime.spawn_blocking(move || {
                 // Held by the thread, not by the future, which may be dropped before the thread is done.
                 let _permit = permit;
-                read(&records)
+                read(&records.view())
             });
             read.await.unwrap_or_else(|error| {
                 Err(if error.is_cancelled() {
@@ -240,10 +317,17 @@ impl Commit for EmbeddedEngine {
 impl Drop for EmbeddedEngine {
     fn drop(&mut self) {
         self.queue.close();
-        if let Some(committer) = self.committer.take() {
-            // Its panics are caught and told on its own thread.
-            let _ = committer.join();
+        let Some(committer) = self.committer.take() else {
+            return;
+        };
+        // A disk that is stuck may never answer: the thread is left to it then, and keeps the directory locked.
+        let over = self.over.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if over.recv_timeout(ENGINE_DEADLINE) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!(dir = %self.dir.display(), "the store's disk does not answer: its end is not waited for");
+            return;
         }
+        // Its panics are caught and told on its own thread.
+        let _ = committer.join();
     }
 }
 
@@ -255,10 +339,11 @@ impl fmt::Debug for EmbeddedEngine {
     }
 }
 
-/// The work of the engine's two threads.
+/// The work of the engine's threads.
 struct Threads {
     committer: Committer,
     flusher: Flusher,
+    resealer: Option<(Resealer, ThreadHands)>,
     flushing: Arc<Flushing>,
     records: Arc<Records>,
 }
@@ -269,12 +354,34 @@ impl Threads {
         let Self {
             mut committer,
             mut flusher,
+            resealer,
             flushing,
             records,
         } = self;
         let flushes = thread::scope(|scope| {
             let thread = thread::Builder::new().name("mas-flusher".to_owned());
-            let flushes = thread.spawn_scoped(scope, || caught("the flusher", || flusher.run()));
+            let flushes = thread.spawn_scoped(scope, || {
+                let flushed = caught("the flusher", || flusher.run());
+                // Whoever waits for it waits in vain.
+                flushing.tell(flushed.as_ref().map(drop));
+                flushing.leave();
+                flushed
+            });
+            if flushes.is_err() {
+                flushing.leave();
+            }
+            if let Some((mut resealer, hands)) = resealer {
+                let thread = thread::Builder::new().name("mas-resealer".to_owned());
+                let work = move || {
+                    caught("the resealer", || {
+                        resealer.run(hands);
+                        Ok(())
+                    })
+                };
+                if let Err(error) = thread.spawn_scoped(scope, work) {
+                    tracing::error!(%error, "the store can't seal its values anew");
+                }
+            }
             let served = match &flushes {
                 Ok(_) => committer.run(),
                 Err(error) => committer.fail(StoreError::failed(format!(

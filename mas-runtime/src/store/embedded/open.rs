@@ -5,14 +5,17 @@
 //! | name | holds |
 //! |---|---|
 //! | `lock` | locked while an engine runs, with a line that says whose |
-//! | `format` | `mas-store 2` and, in a second line, `id` and the id of the store in hexadecimal |
+//! | `format` | the line `mas-store 2`; the line `id`, the id of the store and a checksum, in hexadecimal; in a sealed store the line `sealed`, in one that is being sealed `sealing` |
+//! | `check` | how a sealed store knows its keys: [`crate::store::seal`] |
 //! | `log/` | the commit log: [`crate::store::log`] |
 //! | `packs/` | leaves: [`crate::store::tree::pack`] |
 //! | `snapshot` | the index in a file: [`crate::store::tree::snapshot`] |
 //! | `refs/` | the index, sled's files |
 //! | `refs.aside-1` … | indexes that were set aside |
 //!
-//! `format` is written last into a new directory, so where it stands, log and snapshot must be, too.
+//! `format` is written last into a new directory, so where it stands, log and snapshot must be, too. `check` is written
+//! before it, and before any value is sealed: so a store whose `format` says `sealed` or `sealing` has one, and where one
+//! is, no store opens as a plain one. The checksum in `format` covers the third line as well as the id.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +25,7 @@ use crate::model::Entropy;
 use crate::store::StoreError;
 use crate::store::disk::{self, Disk};
 use crate::store::log::LogError;
+use crate::store::seal::KeyError;
 use crate::store::tree::pack::StoreId;
 
 /// The layout that is written.
@@ -56,6 +60,25 @@ pub enum OpenError {
         found: u32,
         /// The latest format that this version reads.
         known: u32,
+    },
+    /// The store's values are sealed, or were asked to be, and the keys do not fit. mas has changed nothing.
+    #[error("the store in {} gets no keys", dir.display())]
+    Key {
+        /// The data directory.
+        dir: PathBuf,
+        /// Why.
+        source: KeyError,
+    },
+    /// An earlier version of mas wrote it, and this was not asked to bring it over.
+    #[error(
+        "the data directory {} has format {found}: open it with an engine once, which brings it over",
+        dir.display()
+    )]
+    EarlierFormat {
+        /// The data directory.
+        dir: PathBuf,
+        /// Its format.
+        found: u32,
     },
     /// The commit log holds a bad record before good ones: what was on disk is there no more. mas has changed nothing.
     #[error(
@@ -115,6 +138,11 @@ impl OpenError {
         }
     }
 
+    pub(super) fn key(dir: &Path) -> impl FnOnce(KeyError) -> Self {
+        let dir = dir.to_owned();
+        move |source| Self::Key { dir, source }
+    }
+
     /// What an error of the log means for its directory.
     pub(super) fn of_log(dir: &Path, error: LogError) -> Self {
         match error {
@@ -165,6 +193,7 @@ pub(super) struct Layout {
     pub(super) packs: PathBuf,
     pub(super) snapshot: PathBuf,
     pub(super) refs: PathBuf,
+    pub(super) check: PathBuf,
     format: PathBuf,
 }
 
@@ -176,8 +205,34 @@ impl Layout {
             packs: dir.join("packs"),
             snapshot: dir.join("snapshot"),
             refs: dir.join("refs"),
+            check: dir.join("check"),
             format: dir.join("format"),
         }
+    }
+
+    /// Whether something that the engine made can have this name.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        let refs = self.refs.file_name().and_then(|refs| refs.to_str());
+        let is_index = refs.is_some_and(|refs| {
+            let rest = name.strip_prefix(refs);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(".aside-"))
+        });
+        let files = [
+            "check",
+            "check.new",
+            "format",
+            "format.new",
+            "snapshot",
+            "snapshot.new",
+        ];
+        is_index || files.contains(&name) || self.is_made_first(name)
+    }
+
+    /// Whether this name stands in a directory before there is a store in it.
+    pub(super) fn is_made_first(&self, name: &str) -> bool {
+        let folders = [&self.log, &self.packs];
+        let made = |path: &&PathBuf| path.file_name().is_some_and(|its| its == name);
+        name == "lock" || folders.iter().any(made)
     }
 }
 
@@ -189,7 +244,29 @@ pub(super) enum Format {
     /// The directory is of the engine before.
     Earlier,
     /// The directory is of this engine.
-    Current(StoreId),
+    Current(StoreId, Values),
+}
+
+/// How the values of a store are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Values {
+    Plain,
+    /// Some are sealed, the others are plain until they are.
+    Sealing,
+    Sealed,
+}
+
+impl Values {
+    const ALL: [Self; 3] = [Self::Plain, Self::Sealing, Self::Sealed];
+
+    /// The third line of `format`, with its end.
+    const fn line(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Sealing => "sealing\n",
+            Self::Sealed => "sealed\n",
+        }
+    }
 }
 
 /// Reads the format of a directory.
@@ -219,25 +296,39 @@ pub(super) fn read_format(disk: &dyn Disk, layout: &Layout) -> Result<Format, Op
             known: FORMAT,
         }),
         (Some(FORMAT_EARLIER), None) => Ok(Format::Earlier),
-        (Some(FORMAT), Some(id)) => match decode_id(id) {
-            Some(id) if text == format_text(id) => Ok(Format::Current(id)),
-            _ => Err(damaged("does not hold the id of the store")),
-        },
+        (Some(FORMAT), Some(id)) => decode_id(id)
+            .and_then(|id| {
+                let values = Values::ALL.into_iter();
+                let mut fitting = values.filter(|values| text == format_text(id, *values));
+                fitting.next().map(|values| Format::Current(id, values))
+            })
+            .ok_or_else(|| damaged("does not hold the id of the store")),
         _ => Err(damaged("does not say `mas-store` and a number")),
     }
 }
 
 /// Writes the current format. What stands in the directory counts from here on.
-pub(super) fn write_format(disk: &dyn Disk, layout: &Layout, id: StoreId) -> Result<(), OpenError> {
-    let written = disk::replace(disk, &layout.format, format_text(id).as_bytes());
-    written.map_err(OpenError::io("write", &layout.format))
+pub(super) fn write_format(
+    disk: &dyn Disk,
+    layout: &Layout,
+    id: StoreId,
+    values: Values,
+) -> io::Result<()> {
+    disk::replace(disk, &layout.format, format_text(id, values).as_bytes())
 }
 
-fn format_text(id: StoreId) -> String {
+/// Why the format could not be written.
+pub(super) fn unwritten(layout: &Layout) -> impl FnOnce(io::Error) -> OpenError {
+    OpenError::io("write", &layout.format)
+}
+
+fn format_text(id: StoreId, values: Values) -> String {
     let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-    // Its own checksum: an id that is off by one letter would make every file one of another store.
-    let crc = crc32c::crc32c(&id);
-    format!("mas-store {FORMAT}\nid {hex} {crc:08x}\n")
+    let line = values.line();
+    // Its own checksum: an id that is off by one letter would make every file one of another store, and a third line that
+    // is lost would make a sealed store plain.
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&id), line.as_bytes());
+    format!("mas-store {FORMAT}\nid {hex} {crc:08x}\n{line}")
 }
 
 fn decode_id(text: &str) -> Option<StoreId> {

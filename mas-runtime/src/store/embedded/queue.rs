@@ -3,6 +3,8 @@
 //! The first [`COMMIT_QUEUE_MAX`] batches, within [`COMMIT_QUEUE_BYTES_MAX`], are taken: they are committed whatever
 //! becomes of their futures. Batches behind them stand in line with their future and leave with it. So the order is always
 //! that of the calls, senders wait when there are too many, and what nobody waits for stays bounded.
+//!
+//! The engine's own work, a [`Chore`], waits beside the line: its turn comes when nobody waits, or after some groups.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,11 +16,15 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::committer::Chore;
 use crate::model::limits::{COMMIT_GROUP_BYTES_MAX, COMMIT_QUEUE_BYTES_MAX, COMMIT_QUEUE_MAX};
 use crate::store::{Batch, CommitError, Committed};
 
 /// What a commit answers.
 pub(super) type Answer = Result<Committed, CommitError>;
+
+/// Groups that go before a chore which waits.
+const GROUPS_BEFORE_CHORE: u32 = 16;
 
 /// The queue between those who commit and the committer.
 #[derive(Default)]
@@ -31,6 +37,9 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct Line {
     waiting: VecDeque<Waiting>,
+    chore: Option<Chore>,
+    /// Groups that went before the chore.
+    groups_before: u32,
     /// Numbers given to batches so far.
     numbers: u64,
     end: End,
@@ -73,6 +82,8 @@ pub(super) struct Waiting {
 pub(super) enum Work {
     /// Batches to commit together, in order.
     Group(Vec<Waiting>),
+    /// Work of the engine's own.
+    Chore(Chore),
     /// None came in time.
     Idle,
     /// None will come any more.
@@ -114,10 +125,21 @@ impl Queue {
         })
     }
 
+    /// Leaves a chore to the committer, which drops it when the queue ends before its turn. One at a time waits.
+    pub(super) fn push_chore(&self, chore: Chore) {
+        let mut line = self.line();
+        if line.end.error().is_none() {
+            line.chore = Some(chore);
+            line.groups_before = 0;
+        }
+        drop(line);
+        self.news.notify_one();
+    }
+
     /// Waits for work, at most for `patience` when it is given. It may come back early with [`Work::Idle`].
     pub(super) fn next(&self, patience: Option<Duration>) -> Work {
         let mut line = self.line();
-        if line.waiting.is_empty() && line.end.error().is_none() {
+        if line.waiting.is_empty() && line.chore.is_none() && line.end.error().is_none() {
             line = match patience {
                 None => self.news.wait(line).unwrap_or_else(PoisonError::into_inner),
                 Some(patience) => {
@@ -126,7 +148,13 @@ impl Queue {
                 }
             };
         }
+        if (line.waiting.is_empty() || line.groups_before >= GROUPS_BEFORE_CHORE)
+            && let Some(chore) = line.chore.take()
+        {
+            return Work::Chore(chore);
+        }
         if !line.waiting.is_empty() {
+            line.groups_before = line.groups_before.saturating_add(1);
             let count = taken(&line.waiting, COMMIT_GROUP_BYTES_MAX).max(1);
             return Work::Group(line.waiting.drain(..count).collect());
         }
@@ -140,6 +168,7 @@ impl Queue {
     pub(super) fn close(&self) {
         let mut line = self.line();
         line.closed = true;
+        line.chore = None;
         if matches!(line.end, End::Open) {
             line.end = End::Closed;
         }
@@ -169,6 +198,7 @@ impl Queue {
     pub(super) fn fail(&self, reason: Arc<str>) {
         let mut line = self.line();
         let waiting = std::mem::take(&mut line.waiting);
+        line.chore = None;
         line.end = End::Failed(Arc::clone(&reason));
         drop(line);
         for Waiting { answer, .. } in waiting {
@@ -330,6 +360,36 @@ mod tests {
         assert!(matches!(queue.push(batch(2)), Err(CommitError::Closed)));
         assert_eq!(group(&queue), [1]);
         assert!(matches!(queue.next(None), Work::End));
+    }
+
+    #[test]
+    fn a_chore_yields_to_batches_but_not_for_ever() {
+        let queue = Arc::new(Queue::default());
+        let chore = || {
+            let (answer, answered) = oneshot::channel();
+            queue.push_chore(Chore::PartLog(answer));
+            answered
+        };
+        let is_chore = || matches!(queue.next(Some(Duration::ZERO)), Work::Chore(_));
+        let mut answered = chore();
+        let mut groups = 0;
+        loop {
+            let _ticket = queue.push(batch(1)).unwrap();
+            if is_chore() {
+                break;
+            }
+            groups += 1;
+        }
+        assert_eq!(groups, GROUPS_BEFORE_CHORE);
+        assert!(answered.try_recv().is_err());
+        assert_eq!(group(&queue), [1]);
+        let _answered = chore();
+        assert!(is_chore() && !is_chore());
+        let answered = chore();
+        queue.close();
+        assert!(matches!(queue.next(None), Work::End));
+        assert!(answered.now_or_never().unwrap().is_err(), "it is dropped");
+        assert!(chore().now_or_never().unwrap().is_err());
     }
 
     #[test]

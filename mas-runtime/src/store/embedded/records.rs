@@ -2,16 +2,20 @@
 //!
 //! What is committed goes into `active`. When that is large it becomes `frozen`, which the flusher brings into the tree
 //! while commits go on. Both are bounded: commits wait while a flush is behind.
+//!
+//! In a sealed store all of it is sealed: values come in sealed, and are opened for whoever reads.
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use bytes::Bytes;
 
 use crate::store::StoreError;
 use crate::store::index::{EntryVisitor, Index, KeyVisitor};
 use crate::store::keys::{Key, KeyRange};
-use crate::store::tree::{Chunk, RecordChanges, Tree};
+use crate::store::seal::Sealer;
+use crate::store::tree::refs::LeafIndex;
+use crate::store::tree::{self, Chunk, Reach, RecordChanges, Tree};
 
 /// Entries of a scan that are gathered at a time.
 const GATHERED_ENTRIES: usize = 256;
@@ -27,6 +31,8 @@ type Visitor<'v, T> = dyn FnMut(&[u8], T) -> Result<ControlFlow<()>, StoreError>
 #[derive(Debug)]
 pub(super) struct Records {
     tree: Tree,
+    /// What seals the values; `None` in a plain store.
+    sealer: Option<Arc<Sealer>>,
     /// Held to read while the tree is read, to write while a flush is put into force.
     in_force: RwLock<()>,
     since: RwLock<Since>,
@@ -50,9 +56,10 @@ pub(super) struct Frozen {
 }
 
 impl Records {
-    pub(super) fn new(tree: Tree) -> Self {
+    pub(super) fn new(tree: Tree, sealer: Option<Arc<Sealer>>) -> Self {
         Self {
             tree,
+            sealer,
             in_force: RwLock::default(),
             since: RwLock::default(),
         }
@@ -60,6 +67,11 @@ impl Records {
 
     pub(super) const fn tree(&self) -> &Tree {
         &self.tree
+    }
+
+    /// What seals the values; `None` in a plain store.
+    pub(super) const fn sealer(&self) -> Option<&Arc<Sealer>> {
+        self.sealer.as_ref()
     }
 
     // Nothing panics while what these guard is half changed.
@@ -72,7 +84,19 @@ impl Records {
         self.since.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes changes, for all who read from here on.
+    /// Holds the tree as it is, while it is read.
+    fn in_force(&self, reach: &Reach) -> Result<RwLockReadGuard<'_, ()>, StoreError> {
+        match (self.in_force.try_read(), reach) {
+            (Ok(held), _) => Ok(held),
+            (Err(TryLockError::Poisoned(poisoned)), _) => Ok(poisoned.into_inner()),
+            (Err(TryLockError::WouldBlock), Reach::Memory(_)) => Err(tree::too_far()),
+            (Err(TryLockError::WouldBlock), Reach::Disk) => {
+                Ok(self.in_force.read().unwrap_or_else(PoisonError::into_inner))
+            }
+        }
+    }
+
+    /// Makes changes, for all who read from here on. Their values are sealed in a sealed store.
     pub(super) fn publish(&self, changes: impl IntoIterator<Item = (Key, Option<Bytes>)>) {
         let mut since = self.since_mut();
         for (key, value) in changes {
@@ -130,10 +154,63 @@ impl Records {
         change(&self.tree)
     }
 
+    /// The value of a key as it is kept.
+    pub(super) fn stored(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.stored_within(key, &Reach::Disk)
+    }
+
+    fn stored_within(&self, key: &[u8], reach: &Reach) -> Result<Option<Bytes>, StoreError> {
+        let _in_force = self.in_force(reach)?;
+        let changed = self.since().get(key);
+        match changed {
+            Some(value) => Ok(value),
+            None => self.tree.get(key, reach),
+        }
+    }
+
+    /// Shows the entries of a range as they are kept.
+    pub(super) fn scan_stored(
+        &self,
+        range: &KeyRange,
+        visit: &mut EntryVisitor<'_>,
+    ) -> Result<(), StoreError> {
+        self.scan_stored_within(range, &Reach::Disk, visit)
+    }
+
+    fn scan_stored_within(
+        &self,
+        range: &KeyRange,
+        reach: &Reach,
+        visit: &mut EntryVisitor<'_>,
+    ) -> Result<(), StoreError> {
+        let read = |tree: &Tree, range: &KeyRange| tree.chunk(range, CHUNK_BYTES, reach);
+        self.scan_with(range, reach, read, Bytes::clone, visit)
+    }
+
+    /// All that is stored, as it is now, to be read while this goes on: `index` is that of the tree, frozen. Nobody may
+    /// change the tree meanwhile.
+    pub(super) fn frozen_at(&self, index: Arc<dyn LeafIndex>) -> Self {
+        /// What is read in order is not read twice.
+        const CACHE_BYTES: u64 = 1024 * 1024;
+        let packs = Arc::new(self.tree.packs().pinned());
+        let since = self.since();
+        Self {
+            tree: Tree::new(index, packs, CACHE_BYTES),
+            sealer: self.sealer.clone(),
+            in_force: RwLock::default(),
+            since: RwLock::new(Since {
+                active: since.active.clone(),
+                active_bytes: since.active_bytes,
+                frozen: since.frozen.clone(),
+            }),
+        }
+    }
+
     /// Shows the entries of a range: the tree's, in whose place stand those that were committed since.
     fn scan_with<T: Clone>(
         &self,
         range: &KeyRange,
+        reach: &Reach,
         read: impl Fn(&Tree, &KeyRange) -> Result<Chunk<(Key, T)>, StoreError>,
         part: impl Fn(&Bytes) -> T,
         visit: &mut Visitor<'_, T>,
@@ -141,7 +218,8 @@ impl Records {
         let mut range = range.clone();
         while !range.is_empty() {
             let (entries, rest) = {
-                let _in_force = self.in_force.read().unwrap_or_else(PoisonError::into_inner);
+                reach.step()?;
+                let _in_force = self.in_force(reach)?;
                 let chunk = read(&self.tree, &range)?;
                 let end = chunk.rest.clone().unwrap_or_else(|| range.to.clone());
                 let part_of = range.clone().before(end);
@@ -218,28 +296,74 @@ impl Since {
     }
 }
 
-impl Index for Records {
+/// The records as one read sees them: as far as it may reach.
+#[derive(Debug)]
+pub(super) struct View<'r> {
+    records: &'r Records,
+    reach: Reach,
+}
+
+impl Records {
+    /// A view for a read that may block.
+    pub(super) const fn view(&self) -> View<'_> {
+        let reach = Reach::Disk;
+        View {
+            records: self,
+            reach,
+        }
+    }
+
+    /// A view for a read that goes no further than memory; [`is_too_far`](crate::store::tree::is_too_far) tells when it
+    /// would have to.
+    pub(super) const fn glance(&self) -> View<'_> {
+        let reach = Reach::memory();
+        View {
+            records: self,
+            reach,
+        }
+    }
+}
+
+impl Index for View<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let _in_force = self.in_force.read().unwrap_or_else(PoisonError::into_inner);
-        let changed = self.since().get(key);
-        match changed {
-            Some(value) => Ok(value),
-            None => self.tree.get(key),
+        let stored = self.records.stored_within(key, &self.reach)?;
+        match (&self.records.sealer, stored) {
+            (Some(sealer), Some(sealed)) => Ok(Some(sealer.open(key, &sealed)?)),
+            (_, stored) => Ok(stored),
         }
     }
 
     fn scan(&self, range: &KeyRange, visit: &mut EntryVisitor<'_>) -> Result<(), StoreError> {
-        self.scan_with(
-            range,
-            |tree, range| tree.chunk(range, CHUNK_BYTES),
-            Bytes::clone,
-            visit,
-        )
+        match &self.records.sealer {
+            None => self.records.scan_stored_within(range, &self.reach, visit),
+            Some(sealer) => {
+                self.records
+                    .scan_stored_within(range, &self.reach, &mut |key, sealed| {
+                        visit(key, sealer.open(key, &sealed)?)
+                    })
+            }
+        }
     }
 
     fn scan_keys(&self, range: &KeyRange, visit: &mut KeyVisitor<'_>) -> Result<(), StoreError> {
-        let read = |tree: &Tree, range: &KeyRange| tree.chunk_keys(range, CHUNK_BYTES);
-        self.scan_with(range, read, |_| (), &mut |key, ()| visit(key))
+        let read = |tree: &Tree, range: &KeyRange| tree.chunk_keys(range, CHUNK_BYTES, &self.reach);
+        let visit = &mut |key: &[u8], ()| visit(key);
+        self.records
+            .scan_with(range, &self.reach, read, |_| (), visit)
+    }
+}
+
+impl Index for Records {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.view().get(key)
+    }
+
+    fn scan(&self, range: &KeyRange, visit: &mut EntryVisitor<'_>) -> Result<(), StoreError> {
+        self.view().scan(range, visit)
+    }
+
+    fn scan_keys(&self, range: &KeyRange, visit: &mut KeyVisitor<'_>) -> Result<(), StoreError> {
+        self.view().scan_keys(range, visit)
     }
 }
 
@@ -303,7 +427,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let packs = Arc::new(Packs::open(Arc::new(RealDisk), dir.path(), [1; 16]).unwrap());
             let mut flusher = Flusher::new(PackWriter::new(Arc::clone(&packs), 1 << 20));
-            let records = Records::new(Tree::new(SimIndexHome::default().open().unwrap(), packs, 1 << 20));
+            let records = Records::new(Tree::new(SimIndexHome::default().open().unwrap(), packs, 1 << 20), None);
             let mut model = BTreeMap::new();
             for (position, step) in steps.into_iter().enumerate() {
                 match step {

@@ -1,25 +1,29 @@
 //! From what is on the disk to an engine that runs: the index checked or made anew, the log replayed.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::body;
 use super::flusher::{self, Flusher, restore};
 use super::flushing::Flushing;
-use super::open::{self, Format, Layout, OpenError};
+use super::open::{self, Format, Layout, OpenError, Values};
+use super::protection::Protection;
 use super::records::Records;
-use crate::model::limits::STORE_FLUSH_BYTES;
+use super::sealing::{Resealer, SealingProgress};
 use crate::model::{Clock, Entropy};
 use crate::store::disk::{self, Disk};
 use crate::store::keys::Key;
 use crate::store::log::{self, Log, LogError, LogOptions};
+use crate::store::seal::{Sealer, Wanted};
 use crate::store::sled::earlier;
-use crate::store::tree::Tree;
 use crate::store::tree::flush::Flusher as TreeFlusher;
 use crate::store::tree::pack::{PackWriter, Packs, StoreId};
 use crate::store::tree::refs::{IndexHome, LeafIndex, LeafRef};
 use crate::store::tree::snapshot;
+use crate::store::tree::{RecordChanges, Tree};
 use crate::store::{Corrupt, StoreError};
 
 /// What opening a store has found, and done about it.
@@ -42,6 +46,17 @@ pub struct Recovery {
     pub took: Duration,
 }
 
+impl Recovery {
+    /// Whether the store was not simply opened as it was closed.
+    pub const fn is_worth_telling(&self) -> bool {
+        self.replayed > 0
+            || self.torn_bytes > 0
+            || self.index.is_some()
+            || self.snapshot.is_some()
+            || self.migrated_from.is_some()
+    }
+}
+
 /// An index that was made anew from the snapshot and the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -62,6 +77,10 @@ pub(super) struct Plan {
     pub(super) log: LogOptions,
     /// Where a pack is full, in bytes.
     pub(super) pack_bytes: u64,
+    /// Whether its values are sealed, and the keys.
+    pub(super) wanted: Wanted,
+    /// What replaying gathers before it brings it into the tree, in bytes.
+    pub(super) flush_bytes: usize,
 }
 
 /// An open store, still without threads.
@@ -72,6 +91,9 @@ pub(super) struct Opened {
     pub(super) flusher: Flusher,
     pub(super) flushing: Arc<Flushing>,
     pub(super) recovery: Recovery,
+    /// What seals values anew, if some need it.
+    pub(super) resealer: Option<Resealer>,
+    pub(super) sealing: Arc<Mutex<SealingProgress>>,
 }
 
 /// Opens the store of a directory, makes it if there is none, and brings one of an earlier format over.
@@ -80,43 +102,77 @@ pub(super) fn open(plan: &Plan, clock: &dyn Clock, entropy: &Entropy) -> Result<
     let layout = &plan.layout;
     open::make_folders(&plan.disk, layout)?;
     let mut recovery = Recovery::default();
-    let store = match open::read_format(&*plan.disk, layout)? {
-        Format::Current(store) => store,
+    let protect = |found| Protection::begin(&plan.disk, layout, &plan.wanted, found);
+    let (store, protection) = match open::read_format(&*plan.disk, layout)? {
+        Format::Current(store, values) => (store, protect((store, Some(values)))?),
         Format::New if holds_something(plan)? => {
             let reason = "it holds records but no file `format`";
             return Err(OpenError::damaged(&layout.dir, reason));
         }
-        Format::New => make(plan, open::new_id(entropy), 0)?,
+        Format::New => {
+            let store = open::new_id(entropy);
+            let protection = protect((store, None))?;
+            (make(plan, store, 0, values_of(&protection))?, protection)
+        }
         Format::Earlier => {
+            let store = open::new_id(entropy);
+            let protection = protect((store, None))?;
             recovery.migrated_from = Some(open::FORMAT_EARLIER);
-            migrate(plan, open::new_id(entropy))?
+            (migrate(plan, store, &protection)?, protection)
         }
     };
     // Also what an interrupted migration has left.
     earlier::remove(&layout.dir)
         .map_err(OpenError::io("remove the earlier store in", &layout.dir))?;
-    let mut opened = plan.recover(store, recovery)?;
+    let sealer = protection.as_ref().map(|it| Arc::clone(&it.sealer));
+    let mut opened = plan.recover(store, sealer, recovery)?;
     opened.recovery.took = clock.now().since(began);
+    opened.seal_anew(protection);
     Ok(opened)
 }
 
+/// How the values of a new store are kept.
+const fn values_of(protection: &Option<Protection>) -> Values {
+    match protection {
+        None => Values::Plain,
+        Some(_) => Values::Sealed,
+    }
+}
+
+impl Opened {
+    /// Has values sealed anew, if some may need it.
+    fn seal_anew(&mut self, protection: Option<Protection>) {
+        let Some(protection) = protection else { return };
+        let is_partial = protection.is_partial();
+        let progress = if is_partial {
+            SealingProgress::Running {
+                seen: 0,
+                resealed: 0,
+            }
+        } else {
+            SealingProgress::Whole
+        };
+        self.sealing = Arc::new(Mutex::new(progress));
+        let (records, sealing) = (Arc::clone(&self.records), Arc::clone(&self.sealing));
+        self.resealer = is_partial.then(|| Resealer::new(records, protection, sealing));
+    }
+}
+
 /// Whether a directory without a format holds more than an interrupted attempt to make a store.
-fn holds_something(plan: &Plan) -> Result<bool, OpenError> {
+pub(super) fn holds_something(plan: &Plan) -> Result<bool, OpenError> {
     let Plan { disk, layout, .. } = plan;
     let packs = disk
         .names(&layout.packs)
         .map_err(OpenError::io("list", &layout.packs))?;
     let log = log::inspect::inspect(&**disk, &layout.log)
         .map_err(|error| OpenError::of_log(&layout.dir, error))?;
-    let has_records = log
-        .segments
-        .iter()
-        .any(|segment| segment.records > 0 || segment.problem.is_some());
+    // Several interrupted attempts may have left segments that do not follow each other.
+    let has_records = log.segments.iter().any(|segment| !segment.is_blank);
     Ok(earlier::is_there(&layout.dir) || !packs.is_empty() || has_records)
 }
 
 /// Makes a log and an empty snapshot for a store that is at `position`, and gives it its format.
-fn make(plan: &Plan, store: StoreId, position: u64) -> Result<StoreId, OpenError> {
+fn make(plan: &Plan, store: StoreId, position: u64, values: Values) -> Result<StoreId, OpenError> {
     let Plan { disk, layout, .. } = plan;
     let failed = |error| OpenError::of_store(&layout.dir, error);
     let log = Log::create(Arc::clone(disk), &layout.log, plan.log, store, position + 1);
@@ -127,14 +183,15 @@ fn make(plan: &Plan, store: StoreId, position: u64) -> Result<StoreId, OpenError
         let closed = empty.close();
         written.and(closed).map_err(failed)?;
     }
-    open::write_format(&**disk, layout, store)?;
+    open::write_format(&**disk, layout, store, values).map_err(open::unwritten(layout))?;
     Ok(store)
 }
 
 /// An empty index, whatever was there.
 fn clear_index(plan: &Plan) -> Result<Arc<dyn LeafIndex>, StoreError> {
     if let Ok(index) = plan.home.open() {
-        if index.position() == 0 {
+        // What an interrupted migration has left reflects no commit, too.
+        if index.position() == 0 && index.floor(&[])?.is_none() && index.above(&[])?.is_none() {
             return Ok(index);
         }
         index.close()?;
@@ -143,8 +200,29 @@ fn clear_index(plan: &Plan) -> Result<Arc<dyn LeafIndex>, StoreError> {
     plan.home.open()
 }
 
-/// Brings the store of the engine before over. It counts until the new format is written.
-fn migrate(plan: &Plan, store: StoreId) -> Result<StoreId, OpenError> {
+/// Brings the store of the engine before over, sealed if that is wanted. It counts until the new format is written.
+fn migrate(
+    plan: &Plan,
+    store: StoreId,
+    protection: &Option<Protection>,
+) -> Result<StoreId, OpenError> {
+    let layout = &plan.layout;
+    build(plan, store, protection, |put| {
+        let read = earlier::read(&layout.dir, plan.cache_bytes, &mut |changes| {
+            put(changes.into_changes().collect())
+        });
+        read.map_err(|error| OpenError::of_store(&layout.dir, error))
+    })
+}
+
+/// Makes a store of records that come in order, a part at a time, and whose position is known at their end; sealed if that is
+/// wanted. It counts when its format is written, which comes last.
+pub(super) fn build<E: From<OpenError>>(
+    plan: &Plan,
+    store: StoreId,
+    protection: &Option<Protection>,
+    read: impl FnOnce(&mut PutRecords<'_>) -> Result<u64, E>,
+) -> Result<StoreId, E> {
     let Plan { disk, layout, .. } = plan;
     let failed = |error| OpenError::of_store(&layout.dir, error);
     // What an interrupted attempt has left belongs to another store.
@@ -155,31 +233,47 @@ fn migrate(plan: &Plan, store: StoreId) -> Result<StoreId, OpenError> {
         let path = layout.packs.join(name);
         disk::remove_if_there(&**disk, &path).map_err(OpenError::io("remove", &path))?;
     }
-    let bring_over = || {
-        let packs = Arc::new(Packs::open(Arc::clone(disk), &layout.packs, store)?);
-        let mut flusher = TreeFlusher::new(PackWriter::new(Arc::clone(&packs), plan.pack_bytes));
-        let index = clear_index(plan)?;
-        let tree = Tree::new(Arc::clone(&index), packs, plan.cache_bytes);
-        let position = earlier::read(&layout.dir, plan.cache_bytes, &mut |changes| {
-            let flushed = flusher.write(&tree, &changes.into_changes().collect())?;
-            // It reflects no commit until all of it is there.
-            flusher.put_into_force(&tree, flushed, 0)
-        })?;
-        index.apply(&[], position)?;
-        let written = snapshot::write(&**disk, &layout.snapshot, store, &*index);
-        index.close()?;
-        written.map(|_| position)
+    let packs = Packs::open(Arc::clone(disk), &layout.packs, store).map_err(failed)?;
+    let packs = Arc::new(packs);
+    let mut flusher = TreeFlusher::new(PackWriter::new(Arc::clone(&packs), plan.pack_bytes));
+    let index = clear_index(plan).map_err(failed)?;
+    let tree = Tree::new(Arc::clone(&index), packs, plan.cache_bytes);
+    let seal = |(key, value): (Key, Option<Bytes>)| match (protection, value) {
+        (Some(protection), Some(value)) => {
+            let sealed = protection.sealer.seal(&key, &value)?;
+            Ok((key, Some(sealed)))
+        }
+        (_, value) => Ok::<_, StoreError>((key, value)),
     };
-    let position = bring_over().map_err(failed)?;
-    if position == 0 {
-        return make(plan, store, 0);
-    }
-    make(plan, store, position)
+    let read = read(&mut |records| {
+        let records = records.into_iter().map(seal).collect::<Result<_, _>>()?;
+        let flushed = flusher.write(&tree, &records)?;
+        // It reflects no commit until all of it is there.
+        flusher.put_into_force(&tree, flushed, 0)
+    });
+    let written = read.and_then(|position| {
+        let written = index.apply(&[], position);
+        let written = written
+            .and_then(|()| snapshot::write(&**disk, &layout.snapshot, store, &*index).map(drop));
+        written.map(|()| position).map_err(|e| failed(e).into())
+    });
+    let closed = index.close().map_err(failed);
+    let position = written?;
+    closed?;
+    Ok(make(plan, store, position, values_of(protection))?)
 }
+
+/// What takes a part of the records that a store is made of.
+pub(super) type PutRecords<'p> = dyn FnMut(RecordChanges) -> Result<(), StoreError> + 'p;
 
 impl Plan {
     /// Opens a store that was made to its end.
-    fn recover(&self, store: StoreId, mut recovery: Recovery) -> Result<Opened, OpenError> {
+    fn recover(
+        &self,
+        store: StoreId,
+        sealer: Option<Arc<Sealer>>,
+        mut recovery: Recovery,
+    ) -> Result<Opened, OpenError> {
         let (disk, layout) = (&self.disk, &self.layout);
         let failed = |error| OpenError::of_store(&layout.dir, error);
         let packs = Packs::open(Arc::clone(disk), &layout.packs, store).map_err(failed)?;
@@ -198,7 +292,7 @@ impl Plan {
             }
             Err(error) => return Err(failed(error)),
         };
-        let records = Arc::new(Records::new(tree));
+        let records = Arc::new(Records::new(tree, sealer));
         let opened = self.replay(store, records, snapshot, recovery);
         if opened.is_err() {
             // The index of this attempt is in nobody's way.
@@ -219,9 +313,10 @@ impl Plan {
         let of_log = |error| OpenError::of_log(&layout.dir, error);
         let of_store = |error| OpenError::of_store(&layout.dir, error);
         let flushing = Arc::new(Flushing::default());
-        let flusher = self.flusher(store, &records, &flushing, snapshot);
-        let mut flusher = flusher.map_err(of_store)?;
-        if recovery.snapshot.is_some() {
+        let mut flusher = self.flusher(store, &records, &flushing, snapshot);
+        // What a crash left in the packs goes with a snapshot, never before: the index may be back at an earlier commit
+        // after the next crash.
+        if recovery.snapshot.is_some() || flusher.is_snapshot_due() {
             flusher.snapshot().map_err(of_store)?;
         }
         let after = records.tree().index().position();
@@ -232,7 +327,7 @@ impl Plan {
             let publish = |key, value| records.publish([(key, value)]);
             body::decode(changes, publish).map_err(StoreError::from)?;
             recovery.replayed += 1;
-            if records.active_bytes() >= STORE_FLUSH_BYTES {
+            if records.active_bytes() >= self.flush_bytes {
                 records.freeze(position);
                 flusher.turn()?;
             }
@@ -260,23 +355,20 @@ impl Plan {
             flusher,
             flushing,
             recovery,
+            resealer: None,
+            sealing: Arc::new(Mutex::new(SealingProgress::Plain)),
         })
     }
 
-    /// A flusher for what was recovered. Packs that neither the index nor the snapshot refers to go.
+    /// A flusher for what was recovered.
     fn flusher(
         &self,
         store: StoreId,
         records: &Arc<Records>,
         flushing: &Arc<Flushing>,
         snapshot: Snapshot,
-    ) -> Result<Flusher, StoreError> {
+    ) -> Flusher {
         let packs = Arc::clone(records.tree().packs());
-        let used = packs.used().into_iter();
-        let unused =
-            used.filter(|(number, used)| used.live == 0 && !snapshot.packs.contains(number));
-        let unused: Vec<_> = unused.map(|(number, _)| number).collect();
-        packs.remove(&unused)?;
         let parts = flusher::Parts {
             disk: Arc::clone(&self.disk),
             records: Arc::clone(records),
@@ -286,12 +378,7 @@ impl Plan {
             store,
         };
         let tree = TreeFlusher::new(PackWriter::new(packs, self.pack_bytes));
-        Ok(Flusher::new(
-            parts,
-            tree,
-            snapshot.position,
-            snapshot.changes,
-        ))
+        Flusher::new(parts, tree, snapshot.position, snapshot.changes)
     }
 
     /// Opens the index, or makes it anew where it is damaged or behind the snapshot.
@@ -387,7 +474,6 @@ impl Plan {
             &self.layout.snapshot,
             store,
             &mut |first, leaf| {
-                found.packs.insert(leaf.pack);
                 while let Some((key, other)) = next.take_if(|(key, _)| key.as_slice() < first) {
                     next = index.above(&key)?;
                     found.changes.insert(key, Some(other));
@@ -419,8 +505,6 @@ struct Snapshot {
     position: u64,
     /// What has changed in the index since.
     changes: BTreeMap<Key, Option<LeafRef>>,
-    /// The packs that it refers to.
-    packs: BTreeSet<u64>,
 }
 
 /// Why replaying the log failed.

@@ -1,5 +1,4 @@
 //! Looking at a log that no engine has open, whatever state it is in; and cutting it on purpose.
-#![cfg_attr(not(test), expect(dead_code, reason = "no command calls it yet"))]
 
 use std::error::Error;
 use std::path::Path;
@@ -12,41 +11,46 @@ use crate::store::disk::{self, Disk};
 
 /// What a log looks like.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Report {
+#[non_exhaustive]
+pub struct LogReport {
     /// Its segments, by number.
-    pub(crate) segments: Vec<SegmentReport>,
+    pub segments: Vec<SegmentReport>,
 }
 
 /// What a segment looks like.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct SegmentReport {
+#[non_exhaustive]
+pub struct SegmentReport {
     /// Its number.
-    pub(crate) number: u64,
+    pub number: u64,
     /// The first position that may stand in it, as its header says.
-    pub(crate) first: Option<u64>,
+    pub first: Option<u64>,
     /// The last position that can be read and counts.
-    pub(crate) last: Option<u64>,
+    pub last: Option<u64>,
     /// How many records can be read and count.
-    pub(crate) records: u64,
+    pub records: u64,
     /// Bytes of header and records.
-    pub(crate) used_bytes: u64,
+    pub used_bytes: u64,
     /// Bytes of the file.
-    pub(crate) file_bytes: u64,
+    pub file_bytes: u64,
     /// Whether a mark says that it ends there.
-    pub(crate) is_marked: bool,
+    pub is_marked: bool,
+    /// Whether it holds nothing behind a good header: nothing was ever written to it.
+    pub is_blank: bool,
     /// Bytes behind the end that opening would overwrite: what a crash left.
-    pub(crate) torn_bytes: u64,
+    pub torn_bytes: u64,
     /// The first thing that is wrong with it.
-    pub(crate) problem: Option<Problem>,
+    pub problem: Option<LogProblem>,
 }
 
 /// What is wrong with a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Problem {
+#[non_exhaustive]
+pub struct LogProblem {
     /// Where in the file, in bytes.
-    pub(crate) offset: u64,
+    pub offset: u64,
     /// What was found.
-    pub(crate) reason: String,
+    pub reason: String,
 }
 
 /// What [`cut`] has dropped.
@@ -62,9 +66,9 @@ pub(crate) struct Dropped {
     pub(crate) segments: usize,
 }
 
-impl Report {
+impl LogReport {
     /// Whether nothing is wrong. A torn end is not.
-    pub(crate) fn is_sound(&self) -> bool {
+    pub fn is_sound(&self) -> bool {
         self.segments.iter().all(|it| it.problem.is_none())
     }
 }
@@ -73,7 +77,7 @@ impl SegmentReport {
     /// Keeps the first problem.
     fn trouble(&mut self, offset: u64, reason: impl Into<String>) {
         let reason = reason.into();
-        self.problem.get_or_insert(Problem { offset, reason });
+        self.problem.get_or_insert(LogProblem { offset, reason });
     }
 }
 
@@ -81,14 +85,14 @@ impl SegmentReport {
 ///
 /// # Errors
 /// [`LogError::Io`] when the folder can't be listed. A file that can't be read is a problem in the report.
-pub(crate) fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Report, LogError> {
+pub(crate) fn inspect(disk: &dyn Disk, dir: &Path) -> Result<LogReport, LogError> {
     let numbers = segment::numbers(disk, dir)?;
     let headers: Vec<Option<Segment>> = numbers
         .iter()
         .map(|number| Loaded::open(disk, dir, *number).ok()?.segment.ok())
         .collect();
     let store_id = headers.iter().flatten().next().map(|it| it.store_id);
-    let mut report = Report::default();
+    let mut report = LogReport::default();
     for (at, number) in numbers.iter().enumerate() {
         let mut shown = SegmentReport {
             number: *number,
@@ -145,6 +149,8 @@ fn look(
         }
     };
     shown.first = Some(segment.first);
+    let header_bytes = segment::HEADER_BYTES as u64;
+    shown.is_blank = reader.used_to(header_bytes)? == header_bytes;
     if reader.bytes() < segment.bytes {
         shown.trouble(reader.bytes(), "its file was cut off");
     }

@@ -38,10 +38,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::disk::{self, Disk, DiskFile};
+use super::disk::{self, Disk, DiskFile, StillDisk};
 use crate::model::limits::BATCH_BYTES_MAX;
 use read::Replay;
 use segment::Segment;
+
+pub use inspect::{LogProblem, LogReport, SegmentReport};
 
 pub(crate) use error::LogError;
 pub(crate) use recover::Recovered;
@@ -50,6 +52,27 @@ pub(crate) use segment::SpareMaker;
 /// Whether a folder holds a log, whatever state that is in.
 pub(crate) fn is_there(disk: &dyn Disk, dir: &Path) -> Result<bool, LogError> {
     Ok(!segment::numbers(disk, dir)?.is_empty())
+}
+
+/// Reads a log as opening does, and hands out every body after position `after`; `None` when there is no log. Nothing is
+/// changed.
+///
+/// # Errors
+/// As [`Log::open`].
+pub(crate) fn look<E: From<LogError>>(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    store_id: [u8; 16],
+    after: u64,
+    replay: &mut Replay<'_, E>,
+) -> Result<Option<Recovered>, E> {
+    let ready = recover::recover(&StillDisk::over(disk), dir, store_id, after, replay)?;
+    Ok(ready.map(|ready| ready.recovered))
+}
+
+/// Whether a file of a log's folder belongs to the log.
+pub(crate) fn knows(name: &str) -> bool {
+    name == segment::SPARE || segment::number_in(name).is_some()
 }
 
 /// Bytes of one body: far more than a batch takes with all its keys.
@@ -178,12 +201,13 @@ impl Log {
         let there = segment::numbers(&*disk, dir)?;
         let bytes = segment::bytes_for(0).max(options.segment_bytes.min(SEGMENT_BYTES_FIRST));
         let maker = SpareMaker::new(Arc::clone(&disk), dir, options.bytes_after(bytes))?;
-        let (segment, file) = maker.make(Segment {
+        let segment = Segment {
             number: there.last().map_or(1, |last| last + 1),
             first,
             bytes,
             store_id,
-        })?;
+        };
+        let (segment, file) = maker.make(segment, &[])?;
         for number in &there {
             let path = segment::path(dir, *number);
             let removed = disk.remove(&path);
@@ -301,6 +325,18 @@ impl Log {
         Ok(())
     }
 
+    /// Brings all records to the disk and begins a new segment, so that the ones before it can be released whole.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write) and [`sync`](Self::sync).
+    pub(crate) fn part(&mut self) -> Result<(), LogError> {
+        self.write()?;
+        self.sync()?;
+        let (segment, file) = self.make_segment(0)?;
+        self.begin(segment, file);
+        Ok(())
+    }
+
     /// Goes on after a failed write or sync: makes a new segment and brings every record that is not durable to it and to
     /// the disk. The file that failed is not written again, for what it holds can't be known.
     ///
@@ -312,18 +348,13 @@ impl Log {
         if !self.is_failed {
             return Ok(());
         }
-        // When it was tried before, this takes the place of the segment that was made then, so that they don't pile up.
-        let (segment, file) = self.make_segment(self.buffer.len())?;
-        let offset = segment::HEADER_BYTES as u64;
-        if !self.buffer.is_empty() {
-            record::seal(&mut self.buffer, segment.seed(), self.durable);
-            let brought = file.write_at(offset, &self.buffer);
-            let brought = brought.and_then(|()| file.sync());
-            let path = segment::path(&self.dir, segment.number);
-            brought.map_err(|source| LogError::io("write", &path, source))?;
-        }
+        let segment = self.next_segment(self.buffer.len());
+        record::seal(&mut self.buffer, segment.seed(), self.durable);
+        // When it was tried before, this takes the place of the segment that was made then, so that they don't pile up. It
+        // holds all when it gets its name: from then on nobody looks for these records where they were written first.
+        let (segment, file) = self.maker.make(segment, &self.buffer)?;
         self.begin(segment, file);
-        self.offset = offset + self.buffer.len() as u64;
+        self.offset = segment::HEADER_BYTES as u64 + self.buffer.len() as u64;
         self.written = self.appended;
         self.durable = self.appended;
         self.buffer.clear();
@@ -354,7 +385,6 @@ impl Log {
     }
 
     /// The first position that it holds, or that it will hold.
-    #[cfg(test)]
     pub(crate) fn first_position(&self) -> u64 {
         self.segments[0].first
     }
@@ -420,8 +450,13 @@ impl Log {
 
     /// Makes the segment behind the newest, with room for so many bytes of records.
     fn make_segment(&self, record_bytes: usize) -> Result<(Segment, Arc<dyn DiskFile>), LogError> {
+        self.maker.make(self.next_segment(record_bytes), &[])
+    }
+
+    /// The segment behind the newest, with room for so many bytes of records.
+    fn next_segment(&self, record_bytes: usize) -> Segment {
         let newest = self.newest();
-        self.maker.make(Segment {
+        Segment {
             number: newest.number + 1,
             first: self.durable + 1,
             bytes: self
@@ -429,7 +464,7 @@ impl Log {
                 .bytes()
                 .max(segment::bytes_for(record_bytes as u64)),
             store_id: newest.store_id,
-        })
+        }
     }
 
     /// Writes go to this segment from now on.

@@ -17,7 +17,7 @@
 //! behind a torn one must not come back when others were written before them. A crash meanwhile leaves the same end.
 //!
 //! What was read but is not proved to be on disk (the process was killed between write and sync) is written once more and
-//! synced. A sync alone is not enough: after one that failed, the system may take the pages for clean.
+//! synced, before the newest segment's records are handed out: what is made of them may outlive the next power cut. A sync alone is not enough: after one that failed, the system may take the pages for clean.
 //!
 //! A damaged header is always damage, for it was on disk before the file had the name of a segment. So is a file that is
 //! shorter than its header says. A gap in the numbers is damage unless all that is asked for stands behind it: segments are
@@ -82,15 +82,17 @@ pub(super) fn recover<E: From<LogError>>(
             true => replay(position, body),
             false => Ok(()),
         };
-        let walked = walk(&mut reader, segment, limit, &mut hand_out)?;
         if next.is_some() {
             // All before the next one's first position was on disk when that was made.
-            match walked.stop {
-                Stop::Limit => continue,
-                stop => return Err(damaged(segment, walked, stop).into()),
+            match walk(&mut reader, segment, limit, &mut hand_out)? {
+                walked if walked.stop == Stop::Limit => continue,
+                walked => return Err(damaged(segment, walked, walked.stop).into()),
             }
         }
+        // All of it is on disk before any of it is handed out: what is made of it must not outlive it.
+        let walked = walk::<LogError>(&mut reader, segment, limit, &mut |_, _| Ok(()))?;
         let torn_bytes = end_at(&mut reader, segment, walked)?;
+        walk(&mut reader, segment, walked.end, &mut hand_out)?;
         let recovered = Recovered {
             first,
             last: walked.end - 1,

@@ -39,7 +39,7 @@ pub(super) const FORMAT: u32 = 1;
 const MAGIC: &[u8; 8] = b"mas-log\0";
 
 /// The segment that is being made.
-const SPARE: &str = "spare";
+pub(super) const SPARE: &str = "spare";
 
 /// What sizes of segments are a multiple of: a block of most file systems.
 pub(super) const BLOCK_BYTES: u64 = 4096;
@@ -135,7 +135,7 @@ pub(super) fn numbers(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, LogError>
 }
 
 /// The number in the name of a segment; `None` when it is not one.
-fn number_in(name: &str) -> Option<u64> {
+pub(super) fn number_in(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".log")?;
     let number = u64::from_str_radix(digits, 16).ok()?;
     let is_ours = number > 0 && number < u64::MAX && format!("{number:016x}") == digits;
@@ -206,12 +206,13 @@ impl SpareMaker {
     }
 
     /// Makes a segment with at least so many bytes, from the spare one if there is one, in place of whatever had its name.
+    /// `records` are its first; they fit.
     ///
-    /// When this comes back well, its name and header are on disk. When it does not, they may be or not: it holds no
-    /// record, so both are the same to whoever opens the log.
+    /// When this comes back well, its name, its header and they are on disk. When it does not, all may be or none.
     pub(super) fn make(
         &self,
         mut segment: Segment,
+        records: &[u8],
     ) -> Result<(Segment, Arc<dyn DiskFile>), LogError> {
         let mut ready = self.lock();
         let spare = self.fill(ready.take(), segment.bytes)?;
@@ -219,6 +220,7 @@ impl SpareMaker {
         let (from, to) = (spare_path(&self.dir), path(&self.dir, segment.number));
         let made = (|| {
             spare.file.write_at(0, &segment.encode())?;
+            spare.file.write_at(HEADER_BYTES as u64, records)?;
             spare.file.sync()?;
             self.disk.rename(&from, &to)?;
             self.disk.sync_dir(&self.dir)

@@ -9,8 +9,8 @@
 //! | one a key, ids rising | `key`, its id in decimal, the known text as a sealed value in hexadecimal |
 //! | last | `sum` and the CRC-32 (IEEE) of all lines before, 4 bytes in hexadecimal |
 //!
-//! The sum tells damage from a wrong key. Against somebody who can write to the files nothing here helps, and nothing has
-//! to: without the check the store counts as plain, and whoever comes with a key file is told so.
+//! The sum tells damage from a wrong key. That a store is sealed stands in its format note as well: without the check it
+//! does not count as plain, but as damaged.
 
 use std::fmt::Write;
 

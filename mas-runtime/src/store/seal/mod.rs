@@ -18,7 +18,7 @@
 //! - Who loses the key file loses the store. It belongs in a backup, and not in that of the data.
 //!
 //! A store is sealed or plain as a whole. Values of a plain store carry nothing of this module; a plain value in a sealed
-//! store is damage, never a value.
+//! store is damage, never a value. Only while a plain store is being sealed, which its format note says, it holds both.
 //!
 //! **How a store opens**: [`start`] holds what was found against what is wanted, and gives the [`Sealer`] or the reason why
 //! not. **How a key is rotated**: [`KeyFile::rotate`] adds a key, the store takes it when it opens next and seals with it
@@ -34,14 +34,6 @@
 //! | `start` | [`start`]: what a store that opens does about its keys |
 //! | `rotation` | [`Pass`]: everything under the newest key |
 //! | `error` | [`KeyError`], [`FileFault`], [`LineFault`] |
-#![cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        unused_imports,
-        reason = "the embedded engine does not seal yet"
-    )
-)]
 
 mod check;
 mod error;
@@ -51,13 +43,15 @@ mod rotation;
 mod sealer;
 mod start;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use error::{FileFault, KeyError, LineFault};
 pub use key_file::KeyFile;
 pub use ring::{KeyId, Keys};
 
 pub(crate) use check::{CHECK_BYTES_MAX, Check};
-pub(crate) use rotation::{Pass, PassEnd};
-pub(crate) use sealer::{SEALED_BYTES_EXTRA, Sealer, StoreId};
+pub(crate) use rotation::{Clean, Pass, PassEnd};
+#[cfg(test)]
+pub(crate) use sealer::SEALED_BYTES_EXTRA;
+pub(crate) use sealer::{Sealer, StoreId, is_sealed};
 pub(crate) use start::{Found, Start, Wanted, start};

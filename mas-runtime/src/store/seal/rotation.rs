@@ -2,18 +2,15 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::ring::KeyId;
 use super::sealer::{Sealer, StoreId};
-use crate::store::StoreError;
 
 /// One look at every value of a store.
 ///
 /// A task in the background calls [`visit`](Self::visit) for every entry of the map, in any order and at its own pace, and
-/// puts each value that it gets in place of the one that it gave, unless that has changed meanwhile. Then
-/// [`finish`](Self::finish) says whether another pass is needed. New values are under the newest key as soon as they are
-/// sealed, so the second pass finds nothing, unless values were changed under the first or could not be read.
+/// has those resealed that it is told of, unless they have changed meanwhile. Then [`finish`](Self::finish) says whether
+/// another pass is needed. New values are under the newest key as soon as they are sealed, so the second pass finds nothing,
+/// unless a value could not be read.
 #[derive(Debug)]
 pub(crate) struct Pass {
     sealer: Arc<Sealer>,
@@ -31,17 +28,12 @@ impl Pass {
         }
     }
 
-    /// Looks at one value, and gives what is to take its place, if anything.
-    ///
-    /// # Errors
-    /// Those of [`Sealer::reseal`]. The pass goes on, and will not be clean.
-    pub(crate) fn visit(&mut self, key: &[u8], sealed: &[u8]) -> Result<Option<Bytes>, StoreError> {
+    /// Looks at one value, and says whether it has to be [resealed](Sealer::reseal).
+    pub(crate) fn visit(&mut self, sealed: &[u8]) -> bool {
+        let is_old = self.sealer.needs_reseal(sealed);
         self.seen += 1;
-        if !self.sealer.needs_reseal(sealed) {
-            return Ok(None);
-        }
-        self.old += 1;
-        self.sealer.reseal(key, sealed)
+        self.old += u64::from(is_old);
+        is_old
     }
 
     /// How many values it has looked at.

@@ -15,16 +15,22 @@
 
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{BufMut, Bytes};
 use chacha20poly1305::{AeadInPlace, KeyInit, XChaCha20Poly1305};
 
 use super::ring::{KeyId, Keys, Secret};
-use crate::model::{EntropyError, fill_random};
+use crate::model::fill_random;
 use crate::store::{Corrupt, StoreError, keys};
 
 /// The only version so far.
 const VERSION: u8 = 0xe1;
+
+/// Whether a stored value is sealed.
+pub(crate) fn is_sealed(value: &[u8]) -> bool {
+    value.first() == Some(&VERSION)
+}
 
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
@@ -40,13 +46,6 @@ pub(crate) const SEALED_BYTES_EXTRA: usize = HEAD_BYTES + TAG_BYTES;
 pub(crate) struct StoreId([u8; 16]);
 
 impl StoreId {
-    /// The id of a new store.
-    pub(crate) fn random() -> Result<Self, EntropyError> {
-        let mut bytes = [0; 16];
-        fill_random(&mut bytes)?;
-        Ok(Self(bytes))
-    }
-
     pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
@@ -67,6 +66,8 @@ pub(crate) struct Sealer {
     store: StoreId,
     newest: Cipher,
     older: Vec<Cipher>,
+    /// Whether a plain value is one that has yet to be sealed, not damage.
+    takes_plain: AtomicBool,
 }
 
 struct Cipher {
@@ -90,7 +91,19 @@ impl Sealer {
             store,
             newest: Cipher::new(keys.newest(), keys.newest_secret()),
             older: older.map(|(id, key)| Cipher::new(*id, key)).collect(),
+            takes_plain: AtomicBool::new(false),
         }
+    }
+
+    /// The same for a store that is being sealed: values that are plain still open, as they are.
+    pub(super) const fn taking_plain(mut self) -> Self {
+        self.takes_plain = AtomicBool::new(true);
+        self
+    }
+
+    /// Every value is sealed: a plain one is damage from here on.
+    pub(crate) fn refuse_plain(&self) {
+        self.takes_plain.store(false, Ordering::Release);
     }
 
     /// The key that seals.
@@ -128,8 +141,13 @@ impl Sealer {
     /// Opens the value of `key`.
     ///
     /// # Errors
-    /// [`Corrupt`] for whatever was not sealed for this key in this store: a plain value, a changed one, one of another key.
+    /// [`Corrupt`] for whatever was not sealed for this key in this store: a changed value, one of another key, and a plain
+    /// one, unless the store is being sealed.
     pub(crate) fn open(&self, key: &[u8], sealed: &[u8]) -> Result<Bytes, Corrupt> {
+        let is_plain = sealed.first().is_some_and(|version| *version != VERSION);
+        if is_plain && self.takes_plain.load(Ordering::Acquire) {
+            return Ok(Bytes::copy_from_slice(sealed));
+        }
         let damaged = |reason: String| Corrupt::new(keys::describe(key), reason);
         let parts = Parts::of(sealed).map_err(|reason| damaged(reason.to_owned()))?;
         let mut ring = [&self.newest].into_iter().chain(&self.older);

@@ -2,6 +2,7 @@
 //! from plain to sealed.
 
 use std::io;
+use std::sync::Arc;
 
 use super::check::Check;
 use super::error::KeyError;
@@ -16,19 +17,22 @@ pub(crate) enum Found {
     Empty,
     /// A store whose values are plain.
     Plain,
+    /// A store that is being sealed, and its check: some values are sealed, others not yet.
+    Sealing(Check),
     /// A store whose values are sealed, and its check.
     Sealed(Check),
 }
 
 /// How the user wants the store to be.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) enum Wanted {
     /// Plain. A sealed store is refused.
+    #[default]
     Plain,
     /// Sealed under these keys. A plain store is refused.
-    Sealed(Keys),
-    /// The same, but a plain store is sealed whole instead. The user has said so in as many words.
-    SealExisting(Keys),
+    Sealed(Arc<Keys>),
+    /// The same, but the values of a plain store are sealed. The user has said so in as many words.
+    SealExisting(Arc<Keys>),
 }
 
 /// What the engine does.
@@ -36,24 +40,19 @@ pub(crate) enum Wanted {
 pub(crate) enum Start {
     /// It keeps values as they are.
     Plain,
+    /// It seals every value, opens what is sealed and takes what is plain, until a pass has found all of them sealed.
+    Sealing(Sealer, Check),
     /// It seals and opens every value.
-    Sealed(Sealer),
-    /// It seals every value that is there into new files, and opens when these and the check, on disk, have taken the place
-    /// of the old in one step. Until then the store is plain: a crash leaves no mixture.
-    SealExisting {
-        /// Seals them.
-        sealer: Sealer,
-        /// What makes the store a sealed one.
-        check: Check,
-    },
+    Sealed(Sealer, Check),
 }
 
-/// Holds what was found against what is wanted.
+/// Holds what was found of `store` against what is wanted.
 ///
 /// | | plain wanted | sealed wanted | seal the existing |
 /// |---|---|---|---|
 /// | nothing found | plain | sealed, new check | sealed, new check |
-/// | plain found | plain | [`KeyError::Plain`] | seal every value |
+/// | plain found | plain | [`KeyError::Plain`] | sealing, new check |
+/// | half sealed found | [`KeyError::Sealed`] | sealing, keys verified | sealing, keys verified |
 /// | sealed found | [`KeyError::Sealed`] | sealed, keys verified | sealed, keys verified |
 ///
 /// `keep` brings the text of a new or changed check to disk. It has to be there before any value is sealed under the key
@@ -63,32 +62,49 @@ pub(crate) enum Start {
 /// Those of the table, those of [`Check::verify`], and [`KeyError::Store`] when `keep` fails or no random bytes come.
 pub(crate) fn start(
     found: Found,
-    wanted: Wanted,
+    wanted: &Wanted,
+    store: StoreId,
     keep: impl FnOnce(&str) -> io::Result<()>,
 ) -> Result<Start, KeyError> {
     let keep = |check: &Check| {
         keep(&check.encode()).map_err(|error| StoreError::io("write the check of its keys", error))
     };
-    match (found, wanted) {
-        (Found::Empty | Found::Plain, Wanted::Plain) => Ok(Start::Plain),
-        (Found::Empty, Wanted::Sealed(keys) | Wanted::SealExisting(keys)) => {
-            let sealer = Sealer::new(StoreId::random()?, &keys);
-            keep(&Check::new(&sealer)?)?;
-            Ok(Start::Sealed(sealer))
+    let (keys, is_by_name) = match wanted {
+        Wanted::Plain => {
+            return match found {
+                Found::Empty | Found::Plain => Ok(Start::Plain),
+                Found::Sealing(_) | Found::Sealed(_) => Err(KeyError::Sealed),
+            };
         }
-        (Found::Plain, Wanted::Sealed(_)) => Err(KeyError::Plain),
-        (Found::Plain, Wanted::SealExisting(keys)) => {
-            let sealer = Sealer::new(StoreId::random()?, &keys);
+        Wanted::Sealed(keys) => (keys, false),
+        Wanted::SealExisting(keys) => (keys, true),
+    };
+    let (found, is_sealing) = match found {
+        Found::Empty => (None, false),
+        Found::Plain if is_by_name => (None, true),
+        Found::Plain => return Err(KeyError::Plain),
+        Found::Sealing(check) => (Some(check), true),
+        Found::Sealed(check) => (Some(check), false),
+    };
+    let (sealer, check) = match found {
+        None => {
+            let sealer = Sealer::new(store, keys);
             let check = Check::new(&sealer)?;
-            Ok(Start::SealExisting { sealer, check })
+            keep(&check)?;
+            (sealer, check)
         }
-        (Found::Sealed(_), Wanted::Plain) => Err(KeyError::Sealed),
-        (Found::Sealed(check), Wanted::Sealed(keys) | Wanted::SealExisting(keys)) => {
-            let sealer = check.verify(&keys)?;
-            if let Some(grown) = check.with_newest(&sealer)? {
-                keep(&grown)?;
+        Some(check) => {
+            let sealer = check.verify(keys)?;
+            let grown = check.with_newest(&sealer)?;
+            if let Some(grown) = &grown {
+                keep(grown)?;
             }
-            Ok(Start::Sealed(sealer))
+            (sealer, grown.unwrap_or(check))
         }
-    }
+    };
+    Ok(if is_sealing {
+        Start::Sealing(sealer.taking_plain(), check)
+    } else {
+        Start::Sealed(sealer, check)
+    })
 }

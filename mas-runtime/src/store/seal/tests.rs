@@ -16,7 +16,7 @@ fn digits(seed: u8) -> String {
 }
 
 /// The keys of a file with these ids, each with the key of a seed.
-fn keys(lines: &[(u32, u8)]) -> Keys {
+pub(crate) fn keys(lines: &[(u32, u8)]) -> Keys {
     Keys::decode(Path::new("store.key"), text(lines).as_bytes()).unwrap()
 }
 
@@ -306,7 +306,10 @@ mod ring {
     #[test]
     fn debug_shows_ids_and_no_key() {
         let keys = keys(&[(2, 1), (7, 2)]);
-        let wanted = format!("{:?}", Wanted::Sealed(self::super::keys(&[(2, 1), (7, 2)])));
+        let wanted = format!(
+            "{:?}",
+            Wanted::Sealed(Arc::new(self::super::keys(&[(2, 1), (7, 2)])))
+        );
         let sealer = Sealer::new(STORE, &keys);
         let secret = format!("{:?}", keys.newest_secret());
         assert_eq!(secret, "Secret(..)");
@@ -473,15 +476,23 @@ mod starts {
     /// What comes of it, and the text that was kept.
     fn run(found: Found, wanted: Wanted) -> (Result<Start, KeyError>, Option<String>) {
         let mut kept = None;
-        let result = start(found, wanted, |text| {
+        let result = start(found, &wanted, STORE, |text| {
             kept = Some(text.to_owned());
             Ok(())
         });
         (result, kept)
     }
 
-    fn found(lines: &[(u32, u8)]) -> Found {
-        Found::Sealed(Check::new(&sealer(lines)).unwrap())
+    fn check(lines: &[(u32, u8)]) -> Check {
+        Check::new(&sealer(lines)).unwrap()
+    }
+
+    fn sealed_wanted(lines: &[(u32, u8)]) -> [Wanted; 2] {
+        let keys = Arc::new(keys(lines));
+        [
+            Wanted::Sealed(Arc::clone(&keys)),
+            Wanted::SealExisting(keys),
+        ]
     }
 
     #[test]
@@ -494,70 +505,89 @@ mod starts {
 
     #[test]
     fn a_new_store_keeps_its_check_before_it_seals() {
-        for wanted in [Wanted::Sealed, Wanted::SealExisting] {
-            let (result, kept) = run(Found::Empty, wanted(keys(&[(1, 1)])));
-            let Ok(Start::Sealed(sealer)) = result else {
+        for wanted in sealed_wanted(&[(1, 1)]) {
+            let (result, kept) = run(Found::Empty, wanted);
+            let Ok(Start::Sealed(sealer, check)) = result else {
                 panic!("{result:?}");
             };
-            let check = Check::decode(kept.unwrap().as_bytes()).unwrap();
-            assert_eq!(check.store(), sealer.store());
+            assert_eq!(Check::decode(kept.unwrap().as_bytes()).unwrap(), check);
+            assert_eq!((check.store(), sealer.store()), (STORE, STORE));
             check.verify(&keys(&[(1, 1)])).unwrap();
         }
     }
 
     #[test]
-    fn two_new_stores_of_one_key_are_told_apart() {
-        let ids: Vec<String> = (0..2)
-            .map(
-                |_| match run(Found::Empty, Wanted::Sealed(keys(&[(1, 1)]))).0 {
-                    Ok(Start::Sealed(sealer)) => format!("{:?}", sealer.store()),
-                    other => panic!("{other:?}"),
-                },
-            )
-            .collect();
-        assert_ne!(ids[0], ids[1]);
-    }
-
-    #[test]
     fn what_was_not_asked_for_is_refused() {
-        let (result, kept) = run(Found::Plain, Wanted::Sealed(keys(&[(1, 1)])));
+        let [sealed, _] = sealed_wanted(&[(1, 1)]);
+        let (result, kept) = run(Found::Plain, sealed);
         assert!(matches!(result, Err(KeyError::Plain)) && kept.is_none());
-        let (result, kept) = run(found(&[(1, 1)]), Wanted::Plain);
-        assert!(matches!(result, Err(KeyError::Sealed)) && kept.is_none());
+        for found in [Found::Sealing, Found::Sealed] {
+            let (result, kept) = run(found(check(&[(1, 1)])), Wanted::Plain);
+            assert!(matches!(result, Err(KeyError::Sealed)) && kept.is_none());
+        }
     }
 
     #[test]
-    fn a_plain_store_is_sealed_only_by_name_and_its_check_waits() {
-        let (result, kept) = run(Found::Plain, Wanted::SealExisting(keys(&[(1, 1)])));
-        let Ok(Start::SealExisting { sealer, check }) = result else {
+    fn a_plain_store_is_sealed_only_by_name_and_its_check_comes_first() {
+        let [_, by_name] = sealed_wanted(&[(1, 1)]);
+        let (result, kept) = run(Found::Plain, by_name);
+        let Ok(Start::Sealing(sealer, check)) = result else {
             panic!("{result:?}");
         };
-        assert!(kept.is_none() && check.store() == sealer.store());
+        assert_eq!(Check::decode(kept.unwrap().as_bytes()).unwrap(), check);
+        assert_eq!(
+            sealer.open(b"key", b"\x01plain").unwrap(),
+            &b"\x01plain"[..]
+        );
+        sealer.refuse_plain();
+        assert!(sealer.open(b"key", b"\x01plain").is_err());
+    }
+
+    #[test]
+    fn a_half_sealed_store_takes_no_value_that_is_neither() {
+        let [sealed, _] = sealed_wanted(&[(1, 1)]);
+        let (result, _) = run(Found::Sealing(check(&[(1, 1)])), sealed);
+        let Ok(Start::Sealing(half, _)) = result else {
+            panic!("{result:?}");
+        };
+        let mut value = half.seal(b"key", b"value").unwrap().to_vec();
+        assert_eq!(half.open(b"key", &value).unwrap(), "value");
+        *value.last_mut().unwrap() ^= 1;
+        assert!(half.open(b"key", &value).is_err());
+        assert!(half.open(b"key", b"").is_err());
     }
 
     #[test]
     fn a_sealed_store_opens_with_its_keys_and_keeps_nothing_new() {
-        for wanted in [Wanted::Sealed, Wanted::SealExisting] {
-            let (result, kept) = run(found(&[(1, 1)]), wanted(keys(&[(1, 1)])));
-            assert!(matches!(result, Ok(Start::Sealed(_))) && kept.is_none());
-            let (result, kept) = run(found(&[(1, 1)]), wanted(keys(&[(1, 2)])));
+        for (right, wrong) in sealed_wanted(&[(1, 1)])
+            .into_iter()
+            .zip(sealed_wanted(&[(1, 2)]))
+        {
+            let (result, kept) = run(Found::Sealed(check(&[(1, 1)])), right);
+            assert!(matches!(result, Ok(Start::Sealed(..))) && kept.is_none());
+            let (result, kept) = run(Found::Sealed(check(&[(1, 1)])), wrong);
             assert!(matches!(result, Err(KeyError::WrongKey { .. })) && kept.is_none());
         }
     }
 
     #[test]
     fn a_new_key_is_kept_before_it_seals() {
-        let (result, kept) = run(found(&[(1, 1)]), Wanted::Sealed(keys(&[(1, 1), (2, 2)])));
-        assert!(matches!(result, Ok(Start::Sealed(sealer)) if sealer.newest() == id(2)));
-        let check = Check::decode(kept.unwrap().as_bytes()).unwrap();
+        let [sealed, _] = sealed_wanted(&[(1, 1), (2, 2)]);
+        let (result, kept) = run(Found::Sealed(check(&[(1, 1)])), sealed);
+        let Ok(Start::Sealed(sealer, check)) = result else {
+            panic!("{result:?}");
+        };
+        assert_eq!(sealer.newest(), id(2));
+        assert_eq!(Check::decode(kept.unwrap().as_bytes()).unwrap(), check);
         assert_eq!(check.ids().collect::<Vec<_>>(), [id(1), id(2)]);
     }
 
     #[test]
     fn no_sealer_comes_out_when_the_check_was_not_kept() {
-        for found in [Found::Empty, found(&[(1, 1)])] {
-            let wanted = Wanted::Sealed(keys(&[(1, 1), (2, 2)]));
-            let result = start(found, wanted, |_| Err(io::ErrorKind::StorageFull.into()));
+        for found in [Found::Empty, Found::Plain, Found::Sealed(check(&[(1, 1)]))] {
+            let [_, wanted] = sealed_wanted(&[(1, 1), (2, 2)]);
+            let full = |_: &str| Err(io::ErrorKind::StorageFull.into());
+            let result = start(found, &wanted, STORE, full);
             assert!(matches!(
                 result,
                 Err(KeyError::Store(StoreError::Io { .. }))
@@ -575,7 +605,9 @@ mod rotations {
     fn pass(sealer: &Arc<Sealer>, map: &mut Map) -> PassEnd {
         let mut pass = Pass::new(Arc::clone(sealer));
         for (key, value) in map.iter_mut() {
-            if let Ok(Some(resealed)) = pass.visit(key, value) {
+            if pass.visit(value)
+                && let Ok(Some(resealed)) = sealer.reseal(key, value)
+            {
                 *value = resealed;
             }
         }

@@ -1,12 +1,12 @@
 //! Changes into leaves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 
 use super::leaf::{Leaf, LeafWriter, record_bytes};
 use super::pack::{PackUse, PackWriter};
 use super::refs::{LeafEntry, LeafRef};
-use super::{ALONE_BYTES, RecordChanges, Tree, is_alone, target};
+use super::{ALONE_BYTES, Reach, RecordChanges, Tree, is_alone, target};
 use crate::store::StoreError;
 use crate::store::keys::Key;
 
@@ -17,8 +17,8 @@ const LEAF_BYTES_MAX: usize = 24 * 1024;
 /// What a leaf should have at least: below it takes its neighbour in.
 const LEAF_BYTES_MIN: usize = 4 * 1024;
 
-/// Garbage that is left alone whatever its share, in bytes.
-const GARBAGE_BYTES_MIN: u64 = 4 * 1024 * 1024;
+/// Garbage that is left alone whatever its share: this part of a full pack.
+const GARBAGE_OF_PACK_MIN: u64 = 16;
 /// What one flush moves at most to empty packs, in bytes.
 const MOVED_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -31,6 +31,8 @@ const SMALL_PACKS_MAX: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Flusher {
     packs: PackWriter,
+    /// Packs that are emptied whatever is in them.
+    renewed: BTreeSet<u64>,
 }
 
 /// What a flush has written, to be put into force.
@@ -88,7 +90,35 @@ struct Run {
 
 impl Flusher {
     pub(crate) const fn new(packs: PackWriter) -> Self {
-        Self { packs }
+        Self {
+            packs,
+            renewed: BTreeSet::new(),
+        }
+    }
+
+    /// Has every pack emptied that holds more than leaves that are referred to: each flush from here on moves some of them,
+    /// as far as it is not too much at a time.
+    ///
+    /// # Errors
+    /// As the disk says: the same is to be tried again.
+    pub(crate) fn begin_renewal(&mut self, tree: &Tree) -> Result<(), StoreError> {
+        self.packs.end_pack()?;
+        let packs = tree.packs.used().into_iter();
+        let renewed = packs.filter(|(_, used)| used.garbage() > 0);
+        self.renewed = renewed.map(|(number, _)| number).collect();
+        Ok(())
+    }
+
+    /// Leaves packs alone again that are not mostly garbage.
+    pub(crate) fn end_renewal(&mut self) {
+        self.renewed.clear();
+    }
+
+    /// Whether all packs are empty that were to be emptied.
+    pub(crate) fn is_renewed(&self, tree: &Tree) -> bool {
+        let used = tree.packs.used();
+        let live = |number| used.get(number).map_or(0, |used| used.live);
+        self.renewed.iter().all(|number| live(number) == 0)
     }
 
     /// Writes the leaves that changes make, and brings them to the disk. Nothing of it is in force yet.
@@ -228,7 +258,15 @@ impl Flusher {
             Ok(())
         })?;
         for (first, leaf) in moves {
-            let bytes = tree.packs.read_bytes(&first, leaf)?;
+            let bytes = match tree.packs.read_bytes(&first, leaf) {
+                Ok(bytes) => bytes,
+                Err(StoreError::Corrupt(corrupt)) => {
+                    // It stays where it is, for whoever reads it to hear of: other changes must not wait for it.
+                    tracing::error!(%corrupt, "a leaf can't be moved");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let place = self.packs.append(&bytes, leaf.records)?;
             flushed.refs.insert(first, Some(place));
             flushed.made.push(place);
@@ -243,7 +281,7 @@ impl Flusher {
         packs.retain(|(number, used)| used.live > 0 && Some(*number) != self.packs.current());
         let live: u64 = packs.iter().map(|(_, used)| used.live).sum();
         let size: u64 = packs.iter().map(|(_, used)| used.size).sum();
-        let allowed = (live / 2).max(GARBAGE_BYTES_MIN);
+        let allowed = (live / 2).max(self.packs.pack_bytes() / GARBAGE_OF_PACK_MIN);
         let (mut garbage, mut moved) = (size - live.min(size), 0);
         // In thousandths, so that the order is one of whole numbers.
         packs.sort_by_key(|(number, used)| (used.live * 1000 / used.size.max(1), *number));
@@ -256,6 +294,14 @@ impl Flusher {
                     .extract_if(.., |(_, used)| is_small(used))
                     .map(|(number, _)| number),
             );
+        }
+        let renewed = packs.extract_if(.., |(number, _)| self.renewed.contains(number));
+        for (number, used) in renewed.collect::<Vec<_>>() {
+            // One at least, however large it is.
+            if moved == 0 || moved + used.live <= MOVED_BYTES_MAX {
+                moved += used.live;
+                victims.push(number);
+            }
         }
         for (number, used) in packs {
             if garbage <= allowed || moved + used.live > MOVED_BYTES_MAX {
@@ -290,7 +336,7 @@ impl Run {
         let content = if is_alone(leaf) {
             None
         } else {
-            Some(tree.leaf(&first, leaf)?)
+            Some(tree.leaf(&first, leaf, &Reach::Disk)?)
         };
         self.leaves.push((first, leaf, content));
         Ok(())

@@ -17,9 +17,11 @@
 //! | `refs` | where a leaf is, and the trait of the index |
 //! | `flush` | changes into leaves |
 //! | `snapshot` | the index in a file |
+//! | `frozen` | that file as an index |
 //! | `sim_index` | an index that loses its latest batches, for tests |
 
 pub(crate) mod flush;
+pub(crate) mod frozen;
 pub(crate) mod leaf;
 pub(crate) mod pack;
 pub(crate) mod refs;
@@ -29,8 +31,10 @@ pub(crate) mod snapshot;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -55,6 +59,44 @@ pub(crate) struct Tree {
     index: RwLock<Arc<dyn LeafIndex>>,
     packs: Arc<Packs>,
     cache: Cache<(u64, u64), Leaf, LeafWeight>,
+}
+
+/// How far a read may go.
+#[derive(Debug)]
+pub(crate) enum Reach {
+    /// To the disk: it may block.
+    Disk,
+    /// As far as memory goes, for so many steps that are left: it takes some microseconds.
+    Memory(Cell<u32>),
+}
+
+impl Reach {
+    /// Leaves and steps of a scan that a read from memory takes.
+    const STEPS: u32 = 16;
+
+    pub(crate) const fn memory() -> Self {
+        Self::Memory(Cell::new(Self::STEPS))
+    }
+
+    /// Takes a step, if that may be.
+    pub(crate) fn step(&self) -> Result<(), StoreError> {
+        let Self::Memory(left) = self else {
+            return Ok(());
+        };
+        let next = left.get().checked_sub(1).ok_or_else(too_far)?;
+        left.set(next);
+        Ok(())
+    }
+}
+
+/// What a read answers with that would have to go further than it may.
+pub(crate) fn too_far() -> StoreError {
+    StoreError::io("read from memory alone", io::ErrorKind::WouldBlock.into())
+}
+
+/// Whether a read would have had to go further than it might.
+pub(crate) fn is_too_far(error: &StoreError) -> bool {
+    matches!(error, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// A part of a range, read.
@@ -102,11 +144,11 @@ impl Tree {
     }
 
     /// The value of a key.
-    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+    pub(crate) fn get(&self, key: &[u8], reach: &Reach) -> Result<Option<Bytes>, StoreError> {
         match self.index().floor(key)? {
             None => Ok(None),
             Some((first, leaf)) if is_alone(leaf) && first != key => Ok(None),
-            Some((first, leaf)) => Ok(self.leaf(&first, leaf)?.get(key)),
+            Some((first, leaf)) => Ok(self.leaf(&first, leaf, reach)?.get(key)),
         }
     }
 
@@ -116,10 +158,11 @@ impl Tree {
         &self,
         range: &KeyRange,
         bytes_max: usize,
+        reach: &Reach,
     ) -> Result<Chunk<(Key, Bytes)>, StoreError> {
         let mut bytes = 0;
         self.walk(range, |first, leaf_ref, entries| {
-            let leaf = self.leaf(first, leaf_ref)?;
+            let leaf = self.leaf(first, leaf_ref, reach)?;
             for (key, value) in within(&leaf, range) {
                 bytes += key.len() + value.len();
                 entries.push((key.to_vec(), leaf.share(value)));
@@ -133,6 +176,7 @@ impl Tree {
         &self,
         range: &KeyRange,
         bytes_max: usize,
+        reach: &Reach,
     ) -> Result<Chunk<(Key, ())>, StoreError> {
         let mut bytes = 0;
         self.walk(range, |first, leaf_ref, entries| {
@@ -142,7 +186,7 @@ impl Tree {
                     entries.push((first.to_vec(), ()));
                 }
             } else {
-                let leaf = self.leaf(first, leaf_ref)?;
+                let leaf = self.leaf(first, leaf_ref, reach)?;
                 for (key, _) in within(&leaf, range) {
                     bytes += key.len();
                     entries.push((key.to_vec(), ()));
@@ -193,10 +237,14 @@ impl Tree {
     }
 
     /// A leaf, from memory where it is there.
-    fn leaf(&self, first: &[u8], leaf: LeafRef) -> Result<Leaf, StoreError> {
+    fn leaf(&self, first: &[u8], leaf: LeafRef, reach: &Reach) -> Result<Leaf, StoreError> {
+        reach.step()?;
         let place = (leaf.pack, leaf.offset);
         if let Some(kept) = self.cache.get(&place) {
             return Ok(kept);
+        }
+        if let Reach::Memory(_) = reach {
+            return Err(too_far());
         }
         let read = self.packs.read(first, leaf)?;
         self.cache.insert(place, read.clone());

@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::{BufMut, Bytes};
@@ -42,6 +43,28 @@ pub(crate) struct PackUse {
     pub(crate) live: u64,
 }
 
+impl PackUse {
+    /// Bytes that nobody refers to.
+    pub(crate) const fn garbage(&self) -> u64 {
+        self.size.saturating_sub(HEADER_BYTES + self.live)
+    }
+}
+
+/// What is wrong with a file among the packs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PackFault {
+    /// It is another pack, or one of another store: the store does not open.
+    Foreign,
+    /// Its header is damaged; its leaves may be sound.
+    Header,
+    /// It has not the name of a pack.
+    Stranger,
+    /// It never got its header. Opening removes it.
+    Unfinished,
+    /// The system refuses.
+    Unreadable(String),
+}
+
 /// All packs of a store.
 #[derive(Debug)]
 pub(crate) struct Packs {
@@ -49,9 +72,11 @@ pub(crate) struct Packs {
     dir: PathBuf,
     store: StoreId,
     packs: RwLock<BTreeMap<u64, Pack>>,
+    /// The highest number that a pack has had. None is given again: leaves of the pack that had it may be remembered.
+    last: AtomicU64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pack {
     file: Arc<dyn DiskFile>,
     used: PackUse,
@@ -66,11 +91,12 @@ impl Packs {
     ) -> Result<Self, StoreError> {
         let failed = |e| StoreError::io("open the packs", e);
         disk.make_dir(dir).map_err(failed)?;
-        let mut packs = BTreeMap::new();
+        let (mut packs, mut last) = (BTreeMap::new(), 0);
         for name in disk.names(dir).map_err(failed)? {
             let Some(number) = number(&name) else {
                 continue;
             };
+            last = last.max(number);
             let path = dir.join(&name);
             let file = disk.open(&path).map_err(failed)?;
             let size = file.size().map_err(failed)?;
@@ -96,6 +122,7 @@ impl Packs {
             dir,
             store,
             packs,
+            last: AtomicU64::new(last),
         })
     }
 
@@ -105,6 +132,67 @@ impl Packs {
 
     fn packs_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<u64, Pack>> {
         self.packs.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens what can be opened and changes nothing. What is wrong with the others is shown, by the name of the file.
+    pub(crate) fn look(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        store: StoreId,
+        fault: &mut dyn FnMut(&str, PackFault),
+    ) -> Result<Self, StoreError> {
+        let names = disk.names(dir);
+        let mut packs = BTreeMap::new();
+        for name in names.map_err(|e| StoreError::io("list the packs", e))? {
+            let Some(number) = number(&name) else {
+                fault(&name, PackFault::Stranger);
+                continue;
+            };
+            let opened = disk.open(&dir.join(&name)).and_then(|file| {
+                let size = file.size()?;
+                let header = read_header(&*file, size)?;
+                Ok((file, size, header))
+            });
+            let (file, size, header) = match opened {
+                Ok(opened) => opened,
+                Err(error) => {
+                    fault(&name, PackFault::Unreadable(error.to_string()));
+                    continue;
+                }
+            };
+            match header {
+                Some(its) if its != (number, store) => {
+                    fault(&name, PackFault::Foreign);
+                    continue;
+                }
+                Some(_) => {}
+                None if size > HEADER_BYTES => fault(&name, PackFault::Header),
+                None => {
+                    fault(&name, PackFault::Unfinished);
+                    continue;
+                }
+            }
+            let used = PackUse { size, live: 0 };
+            packs.insert(number, Pack { file, used });
+        }
+        Ok(Self {
+            disk: Arc::clone(disk),
+            dir: dir.to_owned(),
+            store,
+            last: AtomicU64::new(packs.last_key_value().map_or(0, |(last, _)| *last)),
+            packs: RwLock::new(packs),
+        })
+    }
+
+    /// The same packs as they are now, to be read whatever becomes of them: their files are kept open.
+    pub(crate) fn pinned(&self) -> Self {
+        Self {
+            disk: Arc::clone(&self.disk),
+            dir: self.dir.clone(),
+            store: self.store,
+            last: AtomicU64::new(self.last.load(Ordering::Relaxed)),
+            packs: RwLock::new(self.packs().clone()),
+        }
     }
 
     /// Whether the bytes of a leaf can be there.
@@ -186,10 +274,7 @@ impl Packs {
 
     /// Makes an empty pack behind all others.
     fn make(&self) -> io::Result<(u64, Arc<dyn DiskFile>)> {
-        let number = self
-            .packs()
-            .last_key_value()
-            .map_or(1, |(last, _)| last + 1);
+        let number = self.last.load(Ordering::Relaxed) + 1;
         let path = self.path(number);
         // What an interrupted attempt may have left.
         crate::store::disk::remove_if_there(&*self.disk, &path)?;
@@ -204,6 +289,7 @@ impl Packs {
             used,
         };
         self.packs_mut().insert(number, pack);
+        self.last.store(number, Ordering::Relaxed);
         Ok((number, file))
     }
 
@@ -319,6 +405,13 @@ impl PackWriter {
         Ok(leaf)
     }
 
+    /// Brings all that was appended to the disk, and appends to another pack from here on.
+    pub(crate) fn end_pack(&mut self) -> Result<(), StoreError> {
+        self.sync()?;
+        self.open = None;
+        Ok(())
+    }
+
     /// Brings all that was appended to the disk.
     pub(crate) fn sync(&mut self) -> Result<(), StoreError> {
         let finished = self.finish();
@@ -340,8 +433,18 @@ impl PackWriter {
 
     /// Does not append to this pack any more: what it holds is uncertain. Nobody refers to that.
     fn abandon(&mut self, error: StoreError) -> StoreError {
-        self.open = None;
+        if let Some(open) = self.open.take()
+            && open.is_new
+        {
+            // Nothing in it can be referred to, not even by a snapshot. What went wrong first says more than what this says.
+            let _ = self.packs.remove(&[open.number]);
+        }
         error
+    }
+
+    /// Where a pack is full, in bytes.
+    pub(crate) const fn pack_bytes(&self) -> u64 {
+        self.pack_bytes
     }
 
     /// The number of the pack that is appended to.
@@ -417,6 +520,18 @@ mod tests {
         packs_of.remove(&[1]).unwrap();
         assert!(!packs_of.holds(refs[0]) && packs_of.holds(refs[2]));
         assert_eq!(packs(dir.path(), STORE).unwrap().used().len(), 1);
+    }
+
+    #[test]
+    fn a_number_is_given_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let packs_of = packs(dir.path(), STORE).unwrap();
+        for number in 1..=3 {
+            let mut writer = PackWriter::new(Arc::clone(&packs_of), 250);
+            let place = writer.append(leaf(0).bytes(), 1).unwrap();
+            assert_eq!(place.pack, number);
+            packs_of.remove(&[number]).unwrap();
+        }
     }
 
     #[test]

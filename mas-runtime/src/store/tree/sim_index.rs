@@ -20,13 +20,14 @@ pub(crate) struct SimIndexHome {
 
 #[derive(Clone, Default)]
 struct Kept {
-    /// What it held when it was opened.
+    /// What it held after the last power cut: nothing else is certain to be on disk, however often it was closed.
     before: State,
     /// What has changed since, batch by batch.
     batches: Vec<Batch>,
     now: State,
     is_damaged: bool,
     is_open: bool,
+    fails: bool,
 }
 
 #[derive(Clone, Default)]
@@ -73,7 +74,7 @@ impl SimIndexHome {
     pub(crate) fn after_crash(&self, seed: u64) -> Self {
         let entropy = Entropy::seeded(seed);
         let mut kept = self.kept().clone();
-        kept.is_open = false;
+        (kept.is_open, kept.fails) = (false, false);
         match entropy.below(4) {
             0 => kept.is_damaged = true,
             1 => {}
@@ -82,6 +83,8 @@ impl SimIndexHome {
                 kept.lose(left as usize);
             }
         }
+        kept.before = kept.now.clone();
+        kept.batches.clear();
         Self {
             kept: Arc::new(Mutex::new(kept)),
         }
@@ -90,10 +93,25 @@ impl SimIndexHome {
     /// What a killed process leaves: all of it.
     pub(crate) fn killed(&self) -> Self {
         let mut kept = self.kept().clone();
-        kept.is_open = false;
+        (kept.is_open, kept.fails) = (false, false);
         Self {
             kept: Arc::new(Mutex::new(kept)),
         }
+    }
+
+    /// Is found damaged when it is opened next.
+    pub(crate) fn damage(&self) {
+        self.kept().is_damaged = true;
+    }
+
+    /// Fails to apply from now on, or works again.
+    pub(crate) fn fail(&self, fails: bool) {
+        self.kept().fails = fails;
+    }
+
+    /// The commit that it reflects.
+    pub(crate) fn position(&self) -> u64 {
+        self.kept().now.position
     }
 }
 
@@ -106,8 +124,6 @@ impl IndexHome for SimIndexHome {
         if kept.is_damaged {
             return Err(Corrupt::new("index", "it was damaged on purpose").into());
         }
-        kept.before = kept.now.clone();
-        kept.batches.clear();
         kept.is_open = true;
         drop(kept);
         Ok(Arc::new(SimIndex { home: self.clone() }))
@@ -170,6 +186,9 @@ impl LeafIndex for SimIndex {
     fn apply(&self, changes: &RefChanges, position: u64) -> Result<(), StoreError> {
         self.with(|_| ())?;
         let mut kept = self.home.kept();
+        if kept.fails {
+            return Err(StoreError::io("apply", std::io::ErrorKind::Other.into()));
+        }
         kept.now.apply(changes, position);
         let changes = changes.to_vec();
         kept.batches.push(Batch { changes, position });

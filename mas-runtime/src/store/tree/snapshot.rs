@@ -136,11 +136,7 @@ pub(crate) fn read(
     let size = file
         .size()
         .map_err(|e| StoreError::io("read the snapshot", e))?;
-    let mut reader = Reader {
-        file: &*file,
-        at: 0,
-        size,
-    };
+    let mut reader = Reader::new(&*file, 0, size);
     let position = reader.header(store)?;
     let mut count = 0;
     while let Some(block) = reader.block()? {
@@ -157,24 +153,36 @@ pub(crate) fn read(
     Ok(Some(position))
 }
 
-fn entry(bytes: &[u8]) -> Option<(&[u8], LeafRef, &[u8])> {
+/// The first entry of a block, and what follows it.
+pub(super) fn entry(bytes: &[u8]) -> Option<(&[u8], LeafRef, &[u8])> {
     let (key_bytes, rest) = bytes.split_first_chunk()?;
     let (first, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*key_bytes)))?;
     let (leaf, rest) = rest.split_at_checked(LEAF_REF_BYTES)?;
     Some((first, LeafRef::decode(leaf)?, rest))
 }
 
-fn damaged(reason: &str) -> StoreError {
+pub(super) fn damaged(reason: &str) -> StoreError {
     Corrupt::new("snapshot", reason).into()
 }
 
-struct Reader<'f> {
+/// What reads a snapshot front to back.
+pub(super) struct Reader<'f> {
     file: &'f dyn DiskFile,
     at: u64,
     size: u64,
 }
 
-impl Reader<'_> {
+impl<'f> Reader<'f> {
+    /// A reader of a file of `size` bytes, from `at` on.
+    pub(super) const fn new(file: &'f dyn DiskFile, at: u64, size: u64) -> Self {
+        Self { file, at, size }
+    }
+
+    /// Where it goes on.
+    pub(super) const fn at(&self) -> u64 {
+        self.at
+    }
+
     fn take(&mut self, bytes: usize) -> Result<Vec<u8>, StoreError> {
         if bytes as u64 > self.size - self.at {
             return Err(damaged("it ends early"));
@@ -187,7 +195,7 @@ impl Reader<'_> {
     }
 
     /// The commit that the snapshot reflects.
-    fn header(&mut self, store: StoreId) -> Result<u64, StoreError> {
+    pub(super) fn header(&mut self, store: StoreId) -> Result<u64, StoreError> {
         let bytes = self.take(HEADER_BYTES)?;
         let position = bytes[24..32]
             .first_chunk()
@@ -205,7 +213,7 @@ impl Reader<'_> {
     }
 
     /// The entries of the next block; `None` at the end.
-    fn block(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(super) fn block(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
         let header = self.take(BLOCK_HEADER_BYTES)?;
         let mut header = &header[..];
         let (bytes, crc) = (header.get_u32() as usize, header.get_u32());
@@ -228,7 +236,8 @@ impl Reader<'_> {
         Ok((!is_end).then_some(content))
     }
 
-    fn end(&mut self, count: u64) -> Result<(), StoreError> {
+    /// Checks the end of the file, behind so many entries.
+    pub(super) fn end(&mut self, count: u64) -> Result<(), StoreError> {
         if self.take(8)? != count.to_be_bytes() {
             return Err(damaged("it has not the entries that were written"));
         }

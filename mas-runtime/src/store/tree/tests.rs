@@ -16,7 +16,7 @@ struct Grown {
     tree: Tree,
     flusher: Flusher,
     position: u64,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Grown {
@@ -30,7 +30,7 @@ impl Grown {
             tree,
             flusher,
             position: 0,
-            _dir: dir,
+            dir,
         }
     }
 
@@ -46,8 +46,11 @@ impl Grown {
     fn all(&self, range: &KeyRange, bytes_max: usize) -> Vec<(Key, Bytes)> {
         let (mut all, mut range) = (Vec::new(), range.clone());
         loop {
-            let chunk = self.tree.chunk(&range, bytes_max).unwrap();
-            let keys = self.tree.chunk_keys(&range, usize::MAX).unwrap();
+            let chunk = self.tree.chunk(&range, bytes_max, &Reach::Disk).unwrap();
+            let keys = self
+                .tree
+                .chunk_keys(&range, usize::MAX, &Reach::Disk)
+                .unwrap();
             assert!(
                 chunk
                     .entries
@@ -116,7 +119,7 @@ proptest! {
             prop_assert_eq!(&found, &model);
         }
         for n in 0..400 {
-            prop_assert_eq!(grown.tree.get(&key(n)).unwrap(), model.get(&key(n)).cloned());
+            prop_assert_eq!(grown.tree.get(&key(n), &Reach::Disk).unwrap(), model.get(&key(n)).cloned());
         }
         let range = KeyRange { from: key(from), to: key(to) };
         let expected: Vec<_> = model.range::<Key, _>(range.bounds()).map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -213,6 +216,38 @@ fn garbage_stays_within_half_of_what_is_needed() {
         (size + used.size, live + used.live)
     });
     assert!(size < live * 17 / 10, "{size} bytes for {live}");
+}
+
+#[test]
+fn a_damaged_leaf_stands_in_nobodys_way() {
+    let mut grown = Grown::new(256 * 1024);
+    let all = |byte: u8| (0..40_000).map(move |n| (key(n), Some(Bytes::from(vec![byte; 100]))));
+    grown.flush(&all(1).collect());
+    let (first, leaf) = grown.leaves()[5].clone();
+    let behind = grown.leaves()[6].0.clone();
+    let path = grown
+        .dir
+        .path()
+        .join(format!("packs/{:016x}.pack", leaf.pack));
+    let file = RealDisk.open(&path).unwrap();
+    file.write_at(leaf.offset + 50, &[0xff; 8]).unwrap();
+    // Everything else is written anew, again and again, so that its pack is emptied.
+    let is_other = |n: &u32| {
+        let key = key(*n);
+        key < first || key >= behind
+    };
+    let others: Vec<u32> = (0..40_000).filter(is_other).collect();
+    for byte in 2..6 {
+        let changes = others
+            .iter()
+            .map(|n| (key(*n), Some(Bytes::from(vec![byte; 100]))));
+        grown.flush(&changes.collect());
+    }
+    grown.tree.forget(leaf);
+    let read = grown.tree.get(&first, &Reach::Disk);
+    assert!(matches!(read, Err(StoreError::Corrupt(_))), "{read:?}");
+    let other = grown.tree.get(&key(39_999), &Reach::Disk).unwrap().unwrap();
+    assert_eq!(other, vec![5; 100]);
 }
 
 fn copy_of(leaves: &[(Key, LeafRef)]) -> Arc<dyn LeafIndex> {

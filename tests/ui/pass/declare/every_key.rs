@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mas::prelude::*;
-use mas::private::{Declaration, Declare, Overflow, Restart, Strategy};
+use mas::private::{Declaration, Declare, Durability, Overflow, Restart, Strategy};
 
 #[derive(Default, Serialize, Deserialize)]
 struct Tally {
@@ -16,6 +16,7 @@ struct Tally {
     metadata = { owner = "search", "build.version" = "7", type = "words" },
     state = Tally,
     durable,
+    durability = "buffered",
     mailbox = 8,
     overflow = "drop_oldest",
     concurrency = 2,
@@ -42,6 +43,7 @@ fn main() {
         .metadata("type", "words")
         .stateful()
         .durable()
+        .durability(Durability::Buffered)
         .mailbox(8)
         .overflow(Overflow::DropOldest)
         .concurrency(2)

@@ -96,6 +96,11 @@ impl SimDisk {
         self.state().full_at_bytes(limit);
     }
 
+    /// Is full from operation `number` on: `create`, `set_size` and `write_at` change nothing. `None` gives room again.
+    pub(crate) fn full_from(&self, number: Option<u64>) {
+        self.state().full_from(number);
+    }
+
     /// Lets the next sync of a file fail and lose what it should have synced.
     ///
     /// Reads go on seeing it and later syncs succeed, but it is never durable: so does Linux when a page cannot be written

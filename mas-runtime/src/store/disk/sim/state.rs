@@ -23,6 +23,7 @@ pub(super) struct State {
     has_crashed: bool,
     writes_fail: Option<io::ErrorKind>,
     full_at_bytes: u64,
+    full_from: Option<u64>,
     next_sync_fails: bool,
 }
 
@@ -58,6 +59,7 @@ impl Default for State {
             has_crashed: false,
             writes_fail: None,
             full_at_bytes: BYTES_MAX,
+            full_from: None,
             next_sync_fails: false,
         }
     }
@@ -84,6 +86,17 @@ impl State {
 
     pub(super) fn full_at_bytes(&mut self, limit: u64) {
         self.full_at_bytes = limit.min(BYTES_MAX);
+    }
+
+    pub(super) fn full_from(&mut self, number: Option<u64>) {
+        self.full_from = number;
+    }
+
+    /// Why nothing can be written now.
+    fn write_fault(&self) -> Option<io::ErrorKind> {
+        let is_full = self.full_from.is_some_and(|from| from <= self.operations);
+        self.writes_fail
+            .or_else(|| is_full.then_some(io::ErrorKind::StorageFull))
     }
 
     pub(super) fn fail_next_sync(&mut self) {
@@ -170,7 +183,7 @@ impl State {
         if self.folders.contains_key(path) || self.find(path).is_ok() {
             return Err(error(io::ErrorKind::AlreadyExists, path));
         }
-        if let Some(kind) = self.writes_fail {
+        if let Some(kind) = self.write_fault() {
             return Err(kind.into());
         }
         if self.used_bytes() >= self.full_at_bytes {
@@ -346,7 +359,7 @@ impl State {
 
     /// Whether a file may be written up to `end`.
     fn make_room(&self, file: FileId, end: u64) -> io::Result<()> {
-        if let Some(kind) = self.writes_fail {
+        if let Some(kind) = self.write_fault() {
             return Err(kind.into());
         }
         let more = end.saturating_sub(self.size_bytes(file));

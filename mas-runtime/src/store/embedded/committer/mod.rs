@@ -1,10 +1,13 @@
 //! The one thread that changes the store: takes what waits as a group, decides it, writes it to the log, syncs, answers.
 
+mod chores;
+
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::body::BodyWriter;
@@ -18,9 +21,13 @@ use crate::model::limits::{
 use crate::model::{Clock, Moment};
 use crate::store::apply::{self, Group};
 use crate::store::index::Changes;
+use crate::store::keys::Key;
 use crate::store::log::{Log, LogError};
 use crate::store::record::Counters;
+use crate::store::seal::Sealer;
 use crate::store::{CommitError, Durability, StoreError};
+
+pub(super) use chores::{Chore, Resealed};
 
 /// The committer's own state. It lives on its thread.
 ///
@@ -108,6 +115,7 @@ impl Committer {
         loop {
             match self.queue.next(self.patience()) {
                 Work::Group(group) => self.commit(group)?,
+                Work::Chore(chore) => self.do_chore(chore),
                 Work::Idle => {}
                 Work::End => return self.finish(),
             }
@@ -141,12 +149,15 @@ impl Committer {
         }
         let mut decided = Group::new(&*self.records, self.counters);
         let (mut pending, log) = (Pending::default(), &mut self.log);
-        let mut logged_bytes = 0;
+        let (mut logged_bytes, mut sealed) = (0, Vec::new());
+        let sealer = self.records.sealer();
         for Waiting { batch, answer, .. } in group {
             let result = decided.add_with(&batch, |position, changes| {
-                let body = body_of(changes);
+                let (body, kept) = body_of(changes, sealer.map(|sealer| &**sealer))?;
                 logged_bytes += body.len() as u64;
-                log.append(position, &body).map_err(untaken)
+                log.append(position, &body).map_err(untaken)?;
+                sealed.extend(kept);
+                Ok(())
             });
             pending.add(batch.level(), answer, result);
         }
@@ -158,7 +169,10 @@ impl Committer {
         }
         self.logged_bytes += logged_bytes;
         self.counters = counters;
-        self.records.publish(changes.into_changes());
+        match sealer {
+            None => self.records.publish(changes.into_changes()),
+            Some(_) => self.records.publish(sealed),
+        }
         self.settle(pending)
     }
 
@@ -201,6 +215,12 @@ impl Committer {
             self.logged_bytes = 0;
             self.flushing.ask();
         }
+    }
+
+    /// The last commit that was decided, for tests.
+    #[cfg(test)]
+    pub(super) const fn position(&self) -> u64 {
+        self.counters.position
     }
 
     /// Sends all that was committed into the tree, for tests.
@@ -332,13 +352,26 @@ impl fmt::Debug for Committer {
     }
 }
 
-/// What the log keeps of a batch.
-fn body_of(changes: &Changes) -> Vec<u8> {
-    let mut body = BodyWriter::new();
+/// A change whose value is sealed.
+type SealedChange = (Key, Option<Bytes>);
+
+/// What the log keeps of a batch. Where values are sealed, they are sealed here, once: readers get the second part.
+fn body_of(
+    changes: &Changes,
+    sealer: Option<&Sealer>,
+) -> Result<(Vec<u8>, Vec<SealedChange>), StoreError> {
+    let (mut body, mut sealed) = (BodyWriter::new(), Vec::new());
     for (key, value) in changes.iter() {
+        let Some(sealer) = sealer else {
+            body.add(key, value.as_deref());
+            continue;
+        };
+        let value = value.as_ref().map(|value| sealer.seal(key, value));
+        let value = value.transpose()?;
         body.add(key, value.as_deref());
+        sealed.push((key.clone(), value));
     }
-    body.finish()
+    Ok((body.finish(), sealed))
 }
 
 /// What the log's errors mean to those who commit.

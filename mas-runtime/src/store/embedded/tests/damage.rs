@@ -9,7 +9,7 @@ const FLIP_ROUNDS: u64 = 100;
 
 /// A small store with everything that has a shape of its own: many entries, large ones, some replaced, some removed. Most of
 /// it is in the tree, the rest in the log.
-async fn furnished(dir: &Path, closes: bool) -> Contents {
+pub(super) async fn furnished(dir: &Path, closes: bool) -> Contents {
     for part in 0..2 {
         let engine = open(dir);
         for n in part * 100..part * 100 + 100 {
@@ -52,7 +52,7 @@ async fn furnished(dir: &Path, closes: bool) -> Contents {
 }
 
 /// All files of a store, with their sizes.
-fn files(dir: &Path) -> Vec<(PathBuf, u64)> {
+pub(super) fn files(dir: &Path) -> Vec<(PathBuf, u64)> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let entry = entry.unwrap();
@@ -66,7 +66,7 @@ fn files(dir: &Path) -> Vec<(PathBuf, u64)> {
     files
 }
 
-fn flip(path: &Path, at: u64, with: u8) {
+pub(super) fn flip(path: &Path, at: u64, with: u8) {
     let mut file = File::options().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
     file.seek(SeekFrom::Start(at)).unwrap();

@@ -2,6 +2,7 @@
 
 use super::world::{Model, contents};
 use super::*;
+use crate::store::tree::refs::{IndexHome, LeafRef};
 
 /// What was committed to the store in `format-1`, before it was closed or killed.
 fn batches() -> Vec<Batch> {
@@ -68,6 +69,26 @@ async fn a_store_of_the_engine_before_is_brought_over() {
         assert_eq!(engine.recovery().migrated_from, None);
         assert_eq!(engine.recovery().position, 6);
     }
+}
+
+#[test]
+fn leaves_of_an_interrupted_migration_are_in_nobodys_way() {
+    let dir = earlier("closed");
+    // It had brought something into the index when it ended, which reflects no commit yet.
+    let layout = Layout::of(dir.path());
+    let index = SledHome::new(&layout.refs).open().unwrap();
+    let leaf = LeafRef {
+        pack: 1,
+        offset: 36,
+        bytes: 100,
+        crc: 5,
+        records: 1,
+    };
+    index.apply(&[(vec![0x10], Some(leaf))], 0).unwrap();
+    index.close().unwrap();
+    drop(index);
+    let engine = open(&dir);
+    assert!(contents(&*engine.records).unwrap() == expected());
 }
 
 #[test]

@@ -2,13 +2,25 @@
 
 mod crashes;
 mod damage;
+mod doctor;
+mod exports;
+mod flips;
+mod full;
+#[cfg(unix)]
+mod kills;
+mod lives;
 mod migration;
+mod model;
 #[cfg(target_os = "linux")]
 mod room;
-mod world;
+mod sealed;
+pub(super) mod traps;
+pub(super) mod world;
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -16,7 +28,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::model::Priority;
-use crate::store::{Engine, Inbox, StateStore, conformance};
+use crate::store::{Engine, Inbox, Journal, StateStore, conformance};
 
 fn open(dir: impl AsRef<Path>) -> EmbeddedEngine {
     EmbeddedEngine::open(dir, EmbeddedOptions::default()).unwrap()
@@ -221,6 +233,37 @@ async fn what_does_not_fit_into_memory_is_brought_into_the_tree() {
     let engine = open(&dir);
     assert_eq!(engine.recovery().replayed, 0);
     assert_eq!(engine.inbox_counts(&agent(1)).await.unwrap()[2], 3);
+}
+
+#[tokio::test]
+async fn a_panic_in_the_flusher_is_told() {
+    let dir = TempDir::new().unwrap();
+    let traps = Arc::new(traps::Traps::default());
+    let mut plan = world::Machine::default().plan();
+    plan.layout = Layout::of(dir.path());
+    plan.home = Arc::new(traps::TrapHome {
+        inner: plan.home,
+        traps: Arc::clone(&traps),
+    });
+    // Not dropped: where this fails, that would wait for ever.
+    let engine = Box::leak(Box::new(EmbeddedEngine::open_with(&plan).unwrap()));
+    traps.apply.store(true, Ordering::Relaxed);
+    let large = |n| {
+        let bytes = Bytes::from(vec![1; 1024 * 1024]);
+        engine.commit(Batch::new().outbox_put(agent(n), bytes))
+    };
+    let mut kept = 0;
+    let refused = loop {
+        let committed = tokio::time::timeout(Duration::from_secs(30), large(kept)).await;
+        match committed.expect("it is answered") {
+            Ok(_) => kept += 1,
+            Err(error) => break error,
+        }
+        assert!(kept < 100, "the engine gathers more than it may");
+    };
+    assert!(matches!(refused, CommitError::Failed { .. }), "{refused}");
+    let closed = tokio::time::timeout(Duration::from_secs(30), engine.close()).await;
+    assert!(closed.expect("it ends").is_err());
 }
 
 fn copy_dir(from: &Path, to: &Path) {

@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 
+use super::super::committer::Resealed;
 use super::super::queue::{Answer, Ticket, Work};
+use super::super::sealing::Hands;
 use super::*;
 use crate::model::{Clock, Entropy, MessageId, Moment, Priority};
 use crate::store::Durability;
@@ -17,6 +19,7 @@ use crate::store::disk::sim::SimDisk;
 use crate::store::index::Index;
 use crate::store::keys::{ENGINE_SPACE, Key, KeyRange};
 use crate::store::record::Counters;
+use crate::store::seal::Wanted;
 use crate::store::tree::sim_index::SimIndexHome;
 
 /// A clock that a test moves, in milliseconds.
@@ -43,10 +46,25 @@ impl Clock for TestClock {
 pub(crate) type Contents = BTreeMap<Key, Bytes>;
 
 /// What outlives the process: a disk and an index.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Machine {
     pub(crate) disk: SimDisk,
     pub(crate) home: SimIndexHome,
+    /// Whether values are sealed, and the keys: what a user keeps elsewhere.
+    pub(crate) wanted: Wanted,
+    /// Bytes of a segment of the log.
+    pub(crate) segment_bytes: u64,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            disk: SimDisk::new(),
+            home: SimIndexHome::default(),
+            wanted: Wanted::default(),
+            segment_bytes: 8 * 1024,
+        }
+    }
 }
 
 impl Machine {
@@ -55,6 +73,8 @@ impl Machine {
         Self {
             disk: self.disk.after_crash(seed),
             home: self.home.after_crash(seed ^ 0x5eed),
+            wanted: self.wanted.clone(),
+            segment_bytes: self.segment_bytes,
         }
     }
 
@@ -63,6 +83,8 @@ impl Machine {
         Self {
             disk: self.disk.kill(),
             home: self.home.killed(),
+            wanted: self.wanted.clone(),
+            segment_bytes: self.segment_bytes,
         }
     }
 
@@ -73,22 +95,35 @@ impl Machine {
             home: Arc::new(self.home.clone()),
             cache_bytes: 1 << 20,
             log: LogOptions {
-                segment_bytes: 8 * 1024,
+                segment_bytes: self.segment_bytes,
             },
             pack_bytes: 32 * 1024,
+            wanted: self.wanted.clone(),
+            flush_bytes: 8 * 1024,
         }
     }
 
     /// A store that runs on it.
     pub(crate) fn open(&self) -> Result<Driven, OpenError> {
+        Self::open_with(&self.plan())
+    }
+
+    /// A store that is kept as `plan` says. Whoever opens it has other random numbers.
+    pub(crate) fn open_with(plan: &Plan) -> Result<Driven, OpenError> {
         let clock = Arc::new(TestClock::default());
-        let opened = recovery::open(&self.plan(), &*clock, &Entropy::seeded(1))?;
+        let names = plan.disk.names(&plan.layout.log).unwrap_or_default();
+        let seed = names.concat().bytes().fold(0, |seed, byte| {
+            u64::wrapping_add(u64::wrapping_mul(seed, 31), byte.into())
+        });
+        let opened = recovery::open(plan, &*clock, &Entropy::seeded(seed))?;
         let Opened {
             records,
             log,
             flusher,
             flushing,
             recovery,
+            resealer,
+            sealing,
         } = opened;
         let queue = Arc::new(Queue::default());
         let parts = committer::Parts {
@@ -98,7 +133,8 @@ impl Machine {
             flushing: Arc::clone(&flushing),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
         };
-        let committer = Committer::new(parts).unwrap();
+        let committer = Committer::new(parts);
+        let committer = committer.map_err(|error| OpenError::of_store(&plan.layout.dir, error))?;
         Ok(Driven {
             committer,
             flusher,
@@ -107,6 +143,8 @@ impl Machine {
             flushing,
             clock,
             recovery,
+            resealer,
+            sealing,
         })
     }
 }
@@ -121,6 +159,30 @@ pub(crate) struct Driven {
     pub(crate) flushing: Arc<Flushing>,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) recovery: Recovery,
+    pub(crate) resealer: Option<Resealer>,
+    pub(crate) sealing: Arc<Mutex<SealingProgress>>,
+}
+
+/// The hands of a store without threads.
+struct DrivenHands<'d>(&'d mut Committer, &'d mut Flusher);
+
+impl Hands for DrivenHands<'_> {
+    fn reseal(&mut self, keys: Vec<Key>) -> Result<Resealed, StoreError> {
+        self.0.reseal(&keys)
+    }
+
+    fn part_log(&mut self) -> Result<Option<u64>, StoreError> {
+        self.1.turn()?;
+        self.0.part_log()
+    }
+
+    fn renew_packs(&mut self) -> Result<(), StoreError> {
+        self.1.renew_packs()
+    }
+
+    fn drop_log(&mut self, up_to: u64) -> Result<bool, StoreError> {
+        self.0.drop_log(up_to)
+    }
 }
 
 impl Driven {
@@ -143,6 +205,18 @@ impl Driven {
     /// Commits one batch that must succeed.
     pub(crate) fn one(&mut self, batch: Batch) -> Committed {
         self.group([batch]).remove(0).unwrap()
+    }
+
+    /// Goes on sealing what is stored, and gives whether that is over.
+    pub(crate) fn reseal_step(&mut self) -> Result<bool, StoreError> {
+        let mut hands = DrivenHands(&mut self.committer, &mut self.flusher);
+        let step = |resealer: &mut Resealer| resealer.step(&mut hands);
+        self.resealer.as_mut().map_or(Ok(true), step)
+    }
+
+    /// The last commit that it knows.
+    pub(crate) fn position(&self) -> u64 {
+        self.committer.position()
     }
 
     /// Sends what was committed into the tree.
@@ -205,6 +279,11 @@ impl Model {
         &self.states[self.states.len() - 1]
     }
 
+    /// The last commit.
+    pub(crate) fn position(&self) -> u64 {
+        self.states.len() as u64 - 1
+    }
+
     pub(crate) fn at(&self, position: u64) -> &Contents {
         &self.states[position as usize]
     }
@@ -221,6 +300,13 @@ impl Model {
             self.states.push(now);
         }
         answer
+    }
+
+    /// Takes over commits that changed nothing, up to a position.
+    pub(crate) fn pass_to(&mut self, position: u64) {
+        while (self.states.len() as u64) <= position {
+            self.commit(&Batch::new()).unwrap();
+        }
     }
 
     /// Goes on from what a crash has left.
