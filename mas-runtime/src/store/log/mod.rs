@@ -337,6 +337,11 @@ impl Log {
         Ok(())
     }
 
+    /// Whether a mark would say something that the log does not say yet.
+    pub(crate) fn wants_mark(&self) -> bool {
+        !self.is_marked && !self.is_failed && self.buffer.is_empty()
+    }
+
     /// Goes on after a failed write or sync: makes a new segment and brings every record that is not durable to it and to
     /// the disk. The file that failed is not written again, for what it holds can't be known.
     ///

@@ -29,6 +29,9 @@ use crate::store::{CommitError, Durability, StoreError};
 
 pub(super) use chores::{Chore, Resealed};
 
+/// How long nobody must commit before the log gets its mark: one who commits in a row does not pay for it.
+const MARK_AFTER: Duration = Duration::from_millis(2);
+
 /// The committer's own state. It lives on its thread.
 ///
 /// # Failures
@@ -113,16 +116,23 @@ impl Committer {
     /// Works until the queue is closed and empty, or until the engine must stop.
     fn serve(&mut self) -> Result<(), StoreError> {
         loop {
-            match self.queue.next(self.patience()) {
+            let rest = self.log.wants_mark().then_some(MARK_AFTER);
+            let patience = self.patience().into_iter().chain(rest).min();
+            let mut is_idle = false;
+            match self.queue.next(patience) {
                 Work::Group(group) => self.commit(group)?,
                 Work::Chore(chore) => self.do_chore(chore),
-                Work::Idle => {}
+                Work::Idle => is_idle = true,
                 Work::End => return self.finish(),
             }
             if self.patience() == Some(Duration::ZERO) {
                 self.tend();
             }
-            self.look_after_log();
+            if is_idle {
+                self.look_after_log();
+            } else {
+                self.release_log();
+            }
         }
     }
 
@@ -246,19 +256,24 @@ impl Committer {
         Ok(())
     }
 
-    /// What is done between groups: old segments go, and a mark says that all is on disk when nobody waits.
+    /// What is done when nobody commits: old segments go, and a mark says that all is on disk.
     pub(super) fn look_after_log(&mut self) {
-        if let Err(error) = self.log.release(self.flushing.released()) {
-            // They are in nobody's way but the disk's, and the next time comes soon.
-            tracing::warn!(%error, "the store can't remove a segment of its log");
-        }
-        self.flushing.set_log_bytes(self.log.bytes());
+        self.release_log();
         if self.broken.is_none()
             && self.queue.is_empty()
             && let Err(error) = self.log.mark()
         {
             self.note(from_log(error));
         }
+    }
+
+    /// Lets segments go that are not needed any more.
+    fn release_log(&mut self) {
+        if let Err(error) = self.log.release(self.flushing.released()) {
+            // They are in nobody's way but the disk's, and the next time comes soon.
+            tracing::warn!(%error, "the store can't remove a segment of its log");
+        }
+        self.flushing.set_log_bytes(self.log.bytes());
     }
 
     /// Notes that the log must be revived.
