@@ -184,6 +184,11 @@ impl Queue {
         }
     }
 
+    /// How many batches wait.
+    pub(super) fn len(&self) -> usize {
+        self.line().waiting.len()
+    }
+
     /// Whether nobody waits.
     pub(super) fn is_empty(&self) -> bool {
         self.line().waiting.is_empty()
