@@ -142,7 +142,13 @@ impl Flusher {
             // Others must not read an index of which nothing can be said.
             put.inspect_err(|_| self.is_index_broken = true)
         });
-        put?;
+        if let Err(error) = put {
+            // At once: nobody can read until there is another. What can't be done now is tried again.
+            if let Err(error) = self.mend_index() {
+                tracing::error!(%error, "the store can't make its index anew yet");
+            }
+            return Err(error);
+        }
         self.since_snapshot.extend(changes);
         Ok(())
     }
@@ -170,7 +176,12 @@ impl Flusher {
             // Commits go on meanwhile, and wait for room.
             self.flush()?;
             self.parts.flushing.tell(Ok(()));
+            let before = self.tree.left_to_renew(records.tree());
             self.move_leaves()?;
+            if self.tree.left_to_renew(records.tree()) >= before {
+                let reason = "a leaf of it can't be read, so it can't be renewed";
+                return Err(Corrupt::new("pack", reason).into());
+            }
             if self.since_snapshot.len() > REF_CHANGES_MAX {
                 self.snapshot()?;
             }
@@ -206,7 +217,8 @@ impl Flusher {
         let aside = home.set_aside()?;
         let index = home.open()?;
         let disk = &*self.parts.disk;
-        restore(disk, &self.parts.snapshot, self.parts.store, &*index)?;
+        let restored = restore(disk, &self.parts.snapshot, self.parts.store, &*index)?;
+        restored.ok_or_else(|| Corrupt::new("snapshot", "it is not there"))?;
         let changes: Vec<_> = self
             .since_snapshot
             .iter()

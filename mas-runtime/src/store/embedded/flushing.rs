@@ -102,6 +102,7 @@ impl Flushing {
         let mut line = self.line();
         line.is_alone = true;
         line.waiting.clear();
+        self.news.notify_all();
     }
 
     /// How a flush went.
@@ -120,6 +121,9 @@ impl Flushing {
             if let Some(error) = &line.failed {
                 return Err(error.clone());
             }
+            if line.is_alone {
+                return Err(StoreError::failed("the flusher has ended"));
+            }
             line = self.news.wait(line).unwrap_or_else(PoisonError::into_inner);
         }
         Ok(())
@@ -134,7 +138,7 @@ impl Flushing {
         line.renewal = Renewal::Asked;
         line.is_asked = true;
         self.news.notify_all();
-        while !line.is_ended {
+        while !line.is_ended && !line.is_alone {
             if let Renewal::Ended(result) = &line.renewal {
                 return result.clone();
             }

@@ -356,18 +356,18 @@ pub(super) fn make_folders(disk: &Arc<dyn Disk>, layout: &Layout) -> Result<(), 
     for dir in [&layout.dir, &layout.log, &layout.packs] {
         disk.make_dir(dir).map_err(OpenError::io("make", dir))?;
     }
-    let above = layout
-        .dir
-        .parent()
-        .filter(|above| !above.as_os_str().is_empty());
-    for dir in [
-        Some(layout.dir.as_path()),
-        Some(above.unwrap_or(Path::new("."))),
-    ]
-    .into_iter()
-    .flatten()
-    {
-        disk.sync_dir(dir).map_err(OpenError::io("sync", dir))?;
+    disk.sync_dir(&layout.dir)
+        .map_err(OpenError::io("sync", &layout.dir))?;
+    // The folders above may be as new. Those that are not its own it need not be able to open.
+    for (number, above) in layout.dir.ancestors().skip(1).enumerate() {
+        let above = match above.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => above,
+        };
+        match disk.sync_dir(above) {
+            Err(error) if number == 0 => return Err(OpenError::io("sync", above)(error)),
+            _ => {}
+        }
     }
     Ok(())
 }

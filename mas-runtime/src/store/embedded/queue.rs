@@ -267,11 +267,13 @@ impl Future for Ticket {
         let answer = ready!(Pin::new(&mut self.answered).poll(cx));
         self.settled = true;
         Poll::Ready(answer.unwrap_or_else(|_| {
-            // The committer went down with the batch in hand.
-            let failed = || CommitError::Failed {
-                reason: "the committer was lost".into(),
-            };
-            Err(self.queue.error().unwrap_or_else(failed))
+            // The committer went down with the batch in hand: it may be stored, whatever the queue says by now.
+            match self.queue.error() {
+                Some(error @ CommitError::Failed { .. }) => Err(error),
+                _ => Err(CommitError::Failed {
+                    reason: "the committer was lost".into(),
+                }),
+            }
         }))
     }
 }

@@ -19,6 +19,8 @@ use crate::store::tree::{self, Chunk, Reach, RecordChanges, Tree};
 
 /// Entries of a scan that are gathered at a time.
 const GATHERED_ENTRIES: usize = 256;
+/// Entries that are looked at for them: what was removed since is passed over.
+const EXAMINED_ENTRIES: usize = 4096;
 /// Bytes of leaves that a scan reads at a time, at least.
 const CHUNK_BYTES: usize = 32 * 1024;
 /// What an entry takes in memory beside its key and value, in bytes: about.
@@ -253,7 +255,7 @@ impl Since {
         let mut layers = [&self.active, frozen]
             .map(|changes| changes.range::<Key, _>(range.bounds()).peekable());
         let mut stored = entries.into_iter().peekable();
-        let mut gathered = Vec::new();
+        let (mut gathered, mut examined) = (Vec::new(), 0);
         loop {
             let next = layers
                 .iter_mut()
@@ -264,7 +266,8 @@ impl Since {
                 (Some((key, _)), Some(next)) => key < next,
                 (stored, _) => stored.is_some(),
             };
-            if gathered.len() >= GATHERED_ENTRIES {
+            examined += 1;
+            if gathered.len() >= GATHERED_ENTRIES || examined > EXAMINED_ENTRIES {
                 let rest = if from_tree {
                     stored.next().map(|(key, _)| key)
                 } else {

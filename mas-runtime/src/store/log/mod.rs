@@ -332,7 +332,10 @@ impl Log {
     pub(crate) fn part(&mut self) -> Result<(), LogError> {
         self.write()?;
         self.sync()?;
-        let (segment, file) = self.make_segment(0)?;
+        // If this fails, the segment may be there all the same, and would end the log for whoever opens it: the old one must
+        // not be written any more.
+        let made = self.make_segment(0);
+        let (segment, file) = made.inspect_err(|_| self.is_failed = true)?;
         self.begin(segment, file);
         Ok(())
     }

@@ -223,6 +223,13 @@ impl SledIndex {
 
     /// Uses sled no more: of what it holds in memory nothing can be said, and its end would write that.
     fn give_up(&self, error: StoreError) -> StoreError {
+        // It can be made anew, so nothing that waits for it is lost for good.
+        let error = match error {
+            StoreError::Failed { reason } => {
+                StoreError::io("use the index", io::Error::other(reason.to_string()))
+            }
+            other => other,
+        };
         let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
         if let Ok(db) = std::mem::replace(&mut *db, Err(error.clone())) {
             let _: &mut sled::Db = Box::leak(Box::new(db));

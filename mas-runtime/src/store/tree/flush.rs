@@ -116,9 +116,14 @@ impl Flusher {
 
     /// Whether all packs are empty that were to be emptied.
     pub(crate) fn is_renewed(&self, tree: &Tree) -> bool {
+        self.left_to_renew(tree) == 0
+    }
+
+    /// What is left in the packs that are to be emptied, in bytes.
+    pub(crate) fn left_to_renew(&self, tree: &Tree) -> u64 {
         let used = tree.packs.used();
-        let live = |number| used.get(number).map_or(0, |used| used.live);
-        self.renewed.iter().all(|number| live(number) == 0)
+        let live = |number| used.get(number).map_or(0, |used: &PackUse| used.live);
+        self.renewed.iter().map(live).sum()
     }
 
     /// Writes the leaves that changes make, and brings them to the disk. Nothing of it is in force yet.

@@ -117,7 +117,11 @@ impl Committer {
             return Ok(None);
         }
         self.sync()?;
-        self.log.part().map_err(from_log)?;
+        if let Err(error) = self.log.part().map_err(from_log) {
+            // The new segment may be there or not: only a log that was revived knows where it goes on.
+            self.note(error.clone());
+            return Err(error);
+        }
         self.freeze();
         Ok(Some(self.counters.position))
     }

@@ -40,8 +40,8 @@ const GATHER_MAX: Duration = Duration::from_micros(50);
 ///
 /// # Failures
 /// - A batch whose condition fails is refused alone.
-/// - When the log can't be written or synced, the group's senders get the error, and what was decided stays: readers see it,
-///   later groups build on it, and it goes to a new segment as soon as one can be made. That is tried at once when
+/// - When the log can't be written or synced, the group's senders get the error, and what was decided stays: it goes to a new
+///   segment as soon as one can be made, and readers see it then. That is tried at once when
 ///   somebody commits, then every [`STORE_REVIVE_EVERY`] or slower, so that it takes at most a quarter of a core. Until then
 ///   commits fail. A crash meanwhile loses it, and it was promised to nobody.
 /// - When something panics, the engine stops: commits fail until the store is opened anew, reads go on.
@@ -59,6 +59,8 @@ pub(super) struct Committer {
     logged_bytes: u64,
     /// How many the last group had.
     answered: usize,
+    /// What the last group has changed, as long as nobody may read it.
+    decided: Vec<(Key, Option<Bytes>)>,
 }
 
 /// A log that must be revived.
@@ -102,6 +104,7 @@ impl Committer {
             broken: None,
             logged_bytes: 0,
             answered: 0,
+            decided: Vec::new(),
         })
     }
 
@@ -116,6 +119,8 @@ impl Committer {
     pub(super) fn fail(&mut self, error: StoreError) -> Result<(), StoreError> {
         tracing::error!(%error, "the store's committer has stopped");
         self.queue.fail(error.to_string().into());
+        // What was answered as buffered is brought to the disk all the same: only what is written already is.
+        let _ = caught("the last sync", || self.log.sync().map_err(from_log));
         self.queue.wait_closed();
         Err(error)
     }
@@ -203,15 +208,15 @@ impl Committer {
         }
         self.logged_bytes += logged_bytes;
         self.counters = counters;
-        match sealer {
-            None => self.records.publish(changes.into_changes()),
-            Some(_) => self.records.publish(sealed),
-        }
+        self.decided = match sealer {
+            None => changes.into_changes().collect(),
+            Some(_) => sealed,
+        };
         self.settle(pending)
     }
 
     /// Makes what was decided as durable as each batch asks for, and answers.
-    fn settle(&mut self, mut pending: Pending) -> Result<(), StoreError> {
+    fn settle(&mut self, pending: Pending) -> Result<(), StoreError> {
         let written = self.log.write().map_err(from_log);
         if let Err(error) = written {
             pending.refuse(&error);
@@ -221,16 +226,25 @@ impl Committer {
         if pending.has(Durability::Buffered) {
             self.behind_since.get_or_insert(self.clock.now());
         }
-        pending.answer(|level| level != Durability::Durable);
         let is_behind = self.log.unsynced_bytes() > STORE_UNSYNCED_BYTES_MAX;
-        if !pending.is_empty() || is_behind {
-            match self.sync() {
-                Ok(()) => pending.answer(|_| true),
-                Err(error) => pending.refuse(&error),
+        if pending.has(Durability::Durable) || is_behind {
+            // Nobody reads of a durable batch before it is on disk: what it sends must not leave earlier.
+            if let Err(error) = self.sync() {
+                pending.refuse(&error);
+                return Ok(());
             }
         }
+        self.publish();
+        pending.answer();
         self.send_into_tree();
         Ok(())
+    }
+
+    /// Shows what was decided to all who read from here on.
+    fn publish(&mut self) {
+        if !self.decided.is_empty() {
+            self.records.publish(std::mem::take(&mut self.decided));
+        }
     }
 
     /// Sends what was committed into the tree when it is enough, or when the log has grown by enough.
@@ -249,6 +263,12 @@ impl Committer {
             self.logged_bytes = 0;
             self.flushing.ask();
         }
+    }
+
+    /// Whether the log waits to be revived, for tests.
+    #[cfg(test)]
+    pub(super) const fn is_broken(&self) -> bool {
+        self.broken.is_some()
     }
 
     /// The last commit that was decided, for tests.
@@ -329,6 +349,7 @@ impl Committer {
             return Err(broken.error.clone());
         }
         tracing::warn!("the store's log works again");
+        self.publish();
         self.broken = None;
         Ok(())
     }
@@ -494,17 +515,13 @@ impl Pending {
         })
     }
 
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     fn has(&self, level: Durability) -> bool {
         self.0.iter().any(|(of, ..)| *of == level)
     }
 
-    /// Tells the results of these levels.
-    fn answer(&mut self, levels: impl Fn(Durability) -> bool) {
-        for (_, answer, result) in self.0.extract_if(.., |(level, ..)| levels(*level)) {
+    /// Tells the results.
+    fn answer(self) {
+        for (_, answer, result) in self.0 {
             // Who dropped the future does not want the answer.
             let _ = answer.send(result);
         }
