@@ -18,10 +18,10 @@ use crate::store::tree::refs::{IndexHome, LeafIndex, LeafRef};
 use crate::store::tree::snapshot;
 use crate::store::{Corrupt, StoreError};
 
-/// What the log may take beyond a quarter of the records before a snapshot lets old segments go, in bytes.
-const LOG_BYTES_ALLOWED: u64 = 48 * 1024 * 1024;
-/// What packs that nobody needs may take beyond a quarter of the records before a snapshot lets them go, in bytes.
-const EMPTY_BYTES_ALLOWED: u64 = 16 * 1024 * 1024;
+/// What the log may take beyond a sixteenth of the records before a snapshot lets old segments go, in bytes.
+const LOG_BYTES_ALLOWED: u64 = 32 * 1024 * 1024;
+/// What packs that nobody needs may take beyond a sixteenth of the records before a snapshot lets them go, in bytes.
+const EMPTY_BYTES_ALLOWED: u64 = 8 * 1024 * 1024;
 /// Changes to the index since the last snapshot that are kept in memory, in case that it fails.
 const REF_CHANGES_MAX: usize = 65_536;
 
@@ -243,8 +243,8 @@ impl Flusher {
             .filter(|used| used.live == 0)
             .map(|used| used.size)
             .sum();
-        self.parts.flushing.log_bytes() > LOG_BYTES_ALLOWED + live / 4
-            || empty > EMPTY_BYTES_ALLOWED + live / 4
+        self.parts.flushing.log_bytes() > LOG_BYTES_ALLOWED + live / 16
+            || empty > EMPTY_BYTES_ALLOWED + live / 16
             || self.since_snapshot.len() > REF_CHANGES_MAX
     }
 
