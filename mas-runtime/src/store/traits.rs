@@ -8,6 +8,9 @@
 //! `limit` entries: it ends after [`PAGE_ENTRIES_MAX`](crate::model::limits::PAGE_ENTRIES_MAX) entries or
 //! [`PAGE_BYTES_MAX`](crate::model::limits::PAGE_BYTES_MAX) bytes of values, but holds at least one entry where there is
 //! one and `limit` is not 0. **Only an empty page is the end.**
+//!
+//! An engine may read a large page, or a count, in parts of a few hundred entries while commits go on: what such a commit
+//! changed may then show in one part and not in another. A page that holds fewer is one moment.
 
 use std::future::Future;
 use std::pin::Pin;
